@@ -13,7 +13,7 @@ use audiovault_protocol::{
         site::{SiteId, SiteKey},
     },
     limits::RELAY_DEADLINE,
-    link::{AgentControl, AgentLink, Counted, LinkState, Traffic, websocket_config},
+    link::{AgentControl, AgentLink, Buffered, Counted, LinkState, Role, Socket, Traffic},
     message::{Hello, SUBPROTOCOL},
 };
 use audiovault_relay::{
@@ -30,7 +30,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::net::TcpStream;
-use tokio_tungstenite::{client_async_with_config, tungstenite::client::IntoClientRequest};
+use tokio_tungstenite::{client_async, tungstenite::client::IntoClientRequest};
 
 struct Place {
     _dir: tempfile::TempDir,
@@ -142,8 +142,11 @@ async fn connect(
     headers.insert("authorization", format!("Bearer {}", key.reveal()).parse().unwrap());
     headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
     let traffic = Arc::new(Traffic::default());
-    let stream = Counted::new(TcpStream::connect(address).await.unwrap(), Arc::clone(&traffic));
-    let (socket, _) = client_async_with_config(request, stream, Some(websocket_config())).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (upgraded, _) = client_async(request, stream).await.unwrap();
+    let stream = Counted::new(Buffered::new(upgraded.into_inner()), Arc::clone(&traffic));
+    // A relay sends nothing before HELLO.
+    let socket = Socket::new(stream, Role::Client, Bytes::new());
     let hello = Hello {
         agent_version: "0".to_owned(),
         instance: "0011223344556677".to_owned(),

@@ -130,9 +130,9 @@ async fn upgrade(dialler: &Dialler) -> Answer {
         Err(error) => return Answer::HungUp(one_line(&in_one_line(&error))),
     };
     match dialler.upgrade(reached.stream).await {
-        Some(Ok(mut socket)) => {
+        Some(Ok(socket)) => {
             // It does not matter whether the close frame arrives.
-            let _ = socket.close(None).await;
+            let _ = socket.hang_up().await;
             Answer::Upgraded
         }
         Some(Err(error)) => Answer::of(error),

@@ -7,25 +7,25 @@ use audiovault_protocol::{
     frame::one_line,
     http::problem::Problem,
     identity::site::SiteKey,
-    link::{Traffic, websocket_config},
+    link::{Buffered, Role, Traffic},
     message::SUBPROTOCOL,
 };
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::timeout;
 use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
+    client_async,
     tungstenite::{Error as WsError, client::IntoClientRequest, handshake::client::Request},
 };
 use url::Url;
 
-use super::{TunnelConfig, TunnelError};
+use super::{TunnelConfig, TunnelError, handshake_stream::HandshakeStream};
 use crate::net::{Outbound, ReachError, Stream, Target};
 
 /// Timeout of the upgrade.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection after the upgrade.
-pub(crate) type Socket = WebSocketStream<Stream>;
+pub(crate) type Socket = audiovault_protocol::link::Socket<Buffered<Stream>>;
 
 /// A socket, and the counter of the bytes below it.
 pub(super) type Connection = (Socket, Arc<Traffic>);
@@ -158,9 +158,12 @@ impl Dialler {
 
     /// Sends the upgrade request to the relay; `None` if it does not answer within [`UPGRADE_TIMEOUT`].
     pub(crate) async fn upgrade(&self, stream: Stream) -> Option<Result<Socket, WsError>> {
-        let upgrade = client_async_with_config(self.request.clone(), stream, Some(websocket_config()));
+        let upgrade = client_async(self.request.clone(), HandshakeStream::new(stream));
         let upgraded = timeout(UPGRADE_TIMEOUT, upgrade).await.ok()?;
-        Some(upgraded.map(|(socket, _)| socket))
+        Some(upgraded.map(|(socket, _)| {
+            let (stream, early) = socket.into_inner().into_parts();
+            Socket::new(Buffered::new(stream), Role::Client, early)
+        }))
     }
 }
 

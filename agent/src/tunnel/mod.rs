@@ -3,6 +3,7 @@
 
 mod backoff;
 pub(crate) mod connect;
+mod handshake_stream;
 pub mod states;
 pub(crate) mod supervisor;
 

@@ -159,23 +159,48 @@ impl Frame {
     /// A reason longer than [`MAX_REASON_LEN`] is cut. The caller keeps other payloads within their limits, which
     /// [`Frame::decode`] enforces at the other side.
     pub fn encode(&self) -> Bytes {
+        let mut message = Vec::new();
+        let body = self.encode_head(&mut message);
+        message.extend_from_slice(body);
+        message.into()
+    }
+
+    /// Appends everything of the message but its body to `head`, and returns the body, which follows. So the caller
+    /// copies a body only to where it is sent from.
+    ///
+    /// A reason longer than [`MAX_REASON_LEN`] is cut.
+    pub fn encode_head(&self, head: &mut Vec<u8>) -> &[u8] {
         match self {
-            Self::Hello(hello) => encode_json(HELLO, None, hello),
-            Self::Welcome(welcome) => encode_json(WELCOME, None, welcome),
-            Self::Goaway(goaway) => encode_json(GOAWAY, None, goaway),
-            Self::Status(status) => encode_json(STATUS, None, status),
-            Self::Request(stream, head, body) => encode_with_body(REQUEST, *stream, head, body),
-            Self::Response(stream, head) => encode_json(RESPONSE, Some(*stream), head),
-            Self::Data(stream, data) => encode(DATA, Some(*stream), &[data]),
-            Self::End(stream) => encode(END, Some(*stream), &[]),
-            Self::Reset(stream, code, reason) => {
-                let reason = &reason[..reason.floor_char_boundary(MAX_REASON_LEN)];
-                encode(RESET, Some(*stream), &[&u16::from(*code).to_be_bytes(), reason.as_bytes()])
+            Self::Hello(hello) => put_json(begin(head, HELLO, None), hello),
+            Self::Welcome(welcome) => put_json(begin(head, WELCOME, None), welcome),
+            Self::Goaway(goaway) => put_json(begin(head, GOAWAY, None), goaway),
+            Self::Status(status) => put_json(begin(head, STATUS, None), status),
+            Self::Request(stream, request, body) => {
+                put_sized_json(begin(head, REQUEST, Some(*stream)), request);
+                return body;
             }
-            Self::Credit(stream, bytes) => encode(CREDIT, Some(*stream), &[&bytes.to_be_bytes()]),
-            Self::Answer(stream, head, body) => encode_with_body(ANSWER, *stream, head, body),
-            Self::Unknown(kind) => encode(*kind, None, &[]),
+            Self::Response(stream, response) => put_json(begin(head, RESPONSE, Some(*stream)), response),
+            Self::Data(stream, data) => {
+                begin(head, DATA, Some(*stream));
+                return data;
+            }
+            Self::End(stream) => {
+                begin(head, END, Some(*stream));
+            }
+            Self::Reset(stream, code, reason) => {
+                begin(head, RESET, Some(*stream)).put_u16((*code).into());
+                return &reason.as_bytes()[..reason.floor_char_boundary(MAX_REASON_LEN)];
+            }
+            Self::Credit(stream, bytes) => begin(head, CREDIT, Some(*stream)).put_u32(*bytes),
+            Self::Answer(stream, response, body) => {
+                put_sized_json(begin(head, ANSWER, Some(*stream)), response);
+                return body;
+            }
+            Self::Unknown(kind) => {
+                begin(head, *kind, None);
+            }
         }
+        &[]
     }
 
     /// The frame's name as the protocol writes it.
@@ -260,42 +285,26 @@ fn decode_credit(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError>
     }
 }
 
-/// Starts a message, with room for this many bytes of payload.
-fn begin(kind: u8, stream: Option<StreamId>, room: usize) -> Vec<u8> {
-    let mut message = Vec::with_capacity(FRAME_HEADER_LEN + room);
+/// Starts a message.
+fn begin(message: &mut Vec<u8>, kind: u8, stream: Option<StreamId>) -> &mut Vec<u8> {
     message.put_u8(kind);
     message.put_u32(stream.map_or(0, |stream| stream.0));
     message
 }
 
-fn encode(kind: u8, stream: Option<StreamId>, parts: &[&[u8]]) -> Bytes {
-    let mut message = begin(kind, stream, parts.iter().map(|part| part.len()).sum());
-    for part in parts {
-        message.put_slice(part);
-    }
-    message.into()
-}
-
 fn put_json(message: &mut Vec<u8>, value: &impl Serialize) {
+    message.reserve(USUAL_HEAD_LEN);
     // These types hold only strings, numbers and lists of them, which always serialise.
     let _ = serde_json::to_writer(message, value);
 }
 
-fn encode_json(kind: u8, stream: Option<StreamId>, value: &impl Serialize) -> Bytes {
-    let mut message = begin(kind, stream, USUAL_HEAD_LEN);
-    put_json(&mut message, value);
-    message.into()
-}
-
-fn encode_with_body(kind: u8, stream: StreamId, head: &impl Serialize, body: &[u8]) -> Bytes {
-    let mut message = begin(kind, Some(stream), 4 + USUAL_HEAD_LEN + body.len());
+/// Writes JSON behind its length, which a body will follow.
+fn put_sized_json(message: &mut Vec<u8>, value: &impl Serialize) {
     let len_at = message.len();
     message.put_u32(0);
-    put_json(&mut message, head);
+    put_json(message, value);
     let len = u32::try_from(message.len() - len_at - 4).unwrap_or(u32::MAX);
     message[len_at..len_at + 4].copy_from_slice(&len.to_be_bytes());
-    message.put_slice(body);
-    message.into()
 }
 
 #[cfg(test)]

@@ -18,16 +18,11 @@ use futures_util::{
 };
 use http::{Request, Response};
 use http_body::Body;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-    task::AbortHandle,
-};
-use tokio_tungstenite::WebSocketStream;
+use tokio::{sync::watch, task::AbortHandle};
 use tower::{Service, ServiceExt};
 
 use super::{
-    Close, Ended, Traffic,
+    Close, Ended, Socket, Traffic, Transport,
     driver::{Endpoint, drive},
     mailbox::{AgentMailbox, Command, Gate, Outlet},
 };
@@ -182,9 +177,9 @@ where
     }
 
     /// Runs the tunnel to its end. Requests that are still running are stopped then.
-    pub async fn run<T>(mut self, socket: WebSocketStream<T>, traffic: Arc<Traffic>) -> Ended
+    pub async fn run<T>(mut self, socket: Socket<T>, traffic: Arc<Traffic>) -> Ended
     where
-        T: AsyncRead + AsyncWrite + Unpin,
+        T: Transport,
     {
         drive(&mut self, socket, traffic).await
     }

@@ -2,24 +2,20 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
-use bytes::Bytes;
-use futures_util::{Sink, Stream};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::Sleep,
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Error as WsError, Message, error::ProtocolError, protocol::CloseFrame},
-};
+use tokio::{io::AsyncWriteExt, time::Sleep};
 
-use super::Traffic;
+use super::{
+    Role, Socket, Traffic,
+    transport::{Received, Transport},
+    websocket::Message,
+};
 use crate::{
     frame::{Frame, one_line},
     limits::{CLOSE_TIMEOUT, FULL_BURST, MAX_REASON_LEN},
@@ -27,13 +23,9 @@ use crate::{
     mux::{PingPayload, Violation},
 };
 
-/// Messages that are read before the other directions get their turn. Enough to make a wake-up worth its cost, but few
-/// enough that credit flows back while bulk comes in. Together at most half a megabyte, which fits into the processor's
-/// cache.
-const READ_TURN: usize = 16;
-
-/// Longest reason of a close frame in bytes (RFC 6455, section 5.5: 125 bytes, two of them for the code).
-const MAX_CLOSE_REASON_LEN: usize = 123;
+/// Bytes that are read before the other directions get their turn. Enough to make a wake-up worth its cost, but few
+/// enough that credit flows back while bulk comes in, and that they fit into the processor's cache.
+const READ_TURN_LEN: usize = 512 * 1024;
 
 /// Why a side closes a tunnel, as the other side will read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +57,7 @@ pub enum Ended {
     Violation(Violation),
     /// The connection broke.
     #[error("the connection to the peer failed")]
-    Broken(#[source] Box<WsError>),
+    Broken(#[source] io::Error),
 }
 
 /// A multiplexer with its application, as the driver sees it.
@@ -100,7 +92,7 @@ pub(crate) trait Endpoint {
 
 struct Driver<'a, E, S> {
     endpoint: &'a mut E,
-    socket: WebSocketStream<S>,
+    socket: Socket<S>,
     traffic: Arc<Traffic>,
     received: u64,
     /// Bytes handed to the socket since the last time it had passed on everything.
@@ -109,10 +101,10 @@ struct Driver<'a, E, S> {
 }
 
 /// Runs a tunnel to its end.
-pub(crate) async fn drive<E, S>(endpoint: &mut E, socket: WebSocketStream<S>, traffic: Arc<Traffic>) -> Ended
+pub(crate) async fn drive<E, S>(endpoint: &mut E, socket: Socket<S>, traffic: Arc<Traffic>) -> Ended
 where
     E: Endpoint,
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     let sleep = Box::pin(tokio::time::sleep_until(endpoint.poll_timeout(true).into()));
     let received = traffic.received();
@@ -122,7 +114,7 @@ where
     let goodbye = match &ended {
         Ended::ByUs(close) => Some(close.clone()),
         Ended::Violation(violation) => Some(Close::new(violation.close_code(), violation.to_string())),
-        // The library has already queued the answer to the peer's close frame.
+        // The socket has already queued the answer to the peer's close frame.
         Ended::ByPeer(_) => None,
         Ended::Broken(_) => return ended,
     };
@@ -142,7 +134,7 @@ fn clock() -> Instant {
 impl<E, S> Driver<'_, E, S>
 where
     E: Endpoint,
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Transport,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.endpoint.register(cx.waker());
@@ -179,16 +171,15 @@ where
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
-        for turn in 0.. {
-            if turn == READ_TURN {
+        let Self { endpoint, socket, .. } = self;
+        let mut read = 0;
+        while let Poll::Ready(received) =
+            socket.poll_receive(cx, &mut |message| take(&mut **endpoint, message, now))
+        {
+            read += received?;
+            if read >= READ_TURN_LEN {
                 cx.waker().wake_by_ref();
                 break;
-            }
-            match Pin::new(&mut self.socket).poll_next(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(message))) => self.take(message, now)?,
-                Poll::Ready(Some(Err(error))) => return Err(because(error)),
-                Poll::Ready(None) => return Err(Ended::Broken(Box::new(WsError::ConnectionClosed))),
             }
         }
         let received = self.traffic.received();
@@ -199,50 +190,24 @@ where
         Ok(())
     }
 
-    fn take(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
-        match message {
-            Message::Binary(bytes) => {
-                let frame = Frame::decode(bytes).map_err(Violation::from).map_err(Ended::Violation)?;
-                self.endpoint.handle_frame(frame, now).map_err(Ended::Violation)
-            }
-            Message::Pong(payload) => {
-                self.endpoint.handle_pong(&payload, now);
-                Ok(())
-            }
-            Message::Close(frame) => Err(Ended::ByPeer(frame.map_or_else(
-                || Close::new(CloseCode::Normal, "no reason was given"),
-                |frame| {
-                    Close::new(
-                        u16::from(frame.code).into(),
-                        one_line(cut(frame.reason.as_str(), MAX_REASON_LEN)),
-                    )
-                },
-            ))),
-            Message::Text(_) => Err(Ended::Violation(Violation::NotBinary)),
-            // The library answers pings itself; raw frames are never read.
-            Message::Ping(_) | Message::Frame(_) => Ok(()),
-        }
-    }
-
     /// Hands over everything that may be sent. Returns true if the socket would take more.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Ended> {
-        let broken = |error| Ended::Broken(Box::new(error));
         loop {
             // Bytes below the lanes cannot be overtaken, and the buffers of WebSocket and TLS would take many.
             if self.held >= self.endpoint.burst() && self.flush(cx)?.is_pending() {
                 return Ok(false);
             }
-            match Pin::new(&mut self.socket).poll_ready(cx) {
+            match self.socket.poll_ready(cx) {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(ready) => ready.map_err(broken)?,
+                Poll::Ready(ready) => ready.map_err(Ended::Broken)?,
             }
-            let message = match self.endpoint.poll_ping(now) {
-                Some(payload) => Some(Message::Ping(Bytes::copy_from_slice(&payload))),
-                None => self.endpoint.poll_transmit(now).map(|frame| Message::Binary(frame.encode())),
-            };
-            let Some(message) = message else { break };
-            self.held += message.len();
-            Pin::new(&mut self.socket).start_send(message).map_err(broken)?;
+            if let Some(payload) = self.endpoint.poll_ping(now) {
+                self.socket.ping(&payload);
+                self.held += payload.len();
+                continue;
+            }
+            let Some(frame) = self.endpoint.poll_transmit(now) else { break };
+            self.held += self.socket.send(&frame);
         }
         let _ = self.flush(cx)?;
         Ok(true)
@@ -250,8 +215,8 @@ where
 
     /// Asks the socket to pass on everything that it holds.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Ended> {
-        match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Err(Ended::Broken(Box::new(error))),
+        match self.socket.poll_flush(cx) {
+            Poll::Ready(Err(error)) => Err(Ended::Broken(error)),
             Poll::Ready(Ok(())) => {
                 self.held = 0;
                 Ok(Poll::Ready(()))
@@ -260,24 +225,21 @@ where
         }
     }
 
+    /// The closing handshake (RFC 6455, section 7.1.2). The relay ends the connection when both sides have closed, and
+    /// the agent waits for that.
     async fn close(&mut self, goodbye: Option<Close>) {
-        let mut answered = goodbye.is_none();
         if let Some(close) = goodbye {
-            let code = u16::from(close.code).into();
-            let reason = cut(&close.reason, MAX_CLOSE_REASON_LEN).into();
-            let frame = Message::Close(Some(CloseFrame { code, reason }));
-            let ready = poll_fn(|cx| Pin::new(&mut self.socket).poll_ready(cx)).await;
-            if ready.and_then(|()| Pin::new(&mut self.socket).start_send(frame)).is_err() {
-                return;
+            self.socket.close(close.code.into(), &close.reason);
+        }
+        let _ = poll_fn(|cx| self.socket.poll_flush(cx)).await;
+        // Frames that were in flight are no longer needed.
+        while !(self.socket.is_closed_by_peer() && self.socket.role() == Role::Server) {
+            let received = poll_fn(|cx| self.socket.poll_receive(cx, &mut |_| Ok(()))).await;
+            if received.is_err() {
+                break;
             }
         }
-        let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await;
-        // Frames that were in flight are no longer needed. The loop ends with the peer's close frame or the end of its
-        // data.
-        while let Some(Ok(message)) = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx)).await {
-            answered |= message.is_close();
-        }
-        if !answered {
+        if !self.socket.is_closed_by_peer() {
             self.read_until_closed().await;
         }
     }
@@ -285,32 +247,29 @@ where
     /// Reads and drops what the peer still sends, if its messages cannot be read any more. A connection that is closed
     /// with unread bytes is reset, and the reset may overtake our close frame (RFC 6455, section 7.1.1).
     async fn read_until_closed(&mut self) {
-        let connection = self.socket.get_mut();
-        let mut unread = vec![0; 4096];
+        let connection = self.socket.stream();
         if connection.shutdown().await.is_ok() {
-            while matches!(connection.read(&mut unread).await, Ok(1..)) {}
+            while let Ok(Received::Bytes(_)) = poll_fn(|cx| connection.poll_receive(cx, &mut |_| ())).await {}
         }
     }
 }
 
-/// Decides whether the peer or the network is to blame for a connection that gives no more messages.
-fn because(error: WsError) -> Ended {
-    match error {
-        WsError::Capacity(_) => Ended::Violation(Violation::TooLong),
-        // Every broken connection looks like an end without a close frame.
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-        | WsError::ConnectionClosed
-        | WsError::AlreadyClosed
-        | WsError::Io(_)
-        | WsError::Tls(_)
-        | WsError::WriteBufferFull(_)
-        | WsError::Url(_)
-        | WsError::Http(_)
-        | WsError::HttpFormat(_) => Ended::Broken(Box::new(error)),
-        WsError::Utf8(_) => Ended::Violation(Violation::NotUtf8),
-        WsError::Protocol(_) | WsError::AttackAttempt => {
-            Ended::Violation(Violation::NotWebSocket(error.to_string()))
+fn take(endpoint: &mut impl Endpoint, message: Message, now: Instant) -> Result<(), Ended> {
+    match message {
+        Message::Binary(bytes) => {
+            let frame = Frame::decode(bytes).map_err(Violation::from).map_err(Ended::Violation)?;
+            endpoint.handle_frame(frame, now).map_err(Ended::Violation)
         }
+        Message::Pong(payload) => {
+            endpoint.handle_pong(&payload, now);
+            Ok(())
+        }
+        Message::Close(close) => Err(Ended::ByPeer(close.map_or_else(
+            || Close::new(CloseCode::Normal, "no reason was given"),
+            |(code, reason)| Close::new(code.into(), one_line(cut(&reason, MAX_REASON_LEN))),
+        ))),
+        // The socket answers pings itself.
+        Message::Ping(_) => Ok(()),
     }
 }
 

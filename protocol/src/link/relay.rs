@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, task::Waker, time::Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
-
 use super::{
-    BodyError, CallError, Caller, Close, Counted, Ended, RelayNotice, Traffic,
+    BodyError, CallError, Caller, Close, Counted, Ended, RelayNotice, Socket, Traffic, Transport,
     body::{Slot, SlotState},
     driver::{Endpoint, drive},
     mailbox::{Call, Mailbox},
@@ -47,13 +44,9 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
     }
 
     /// Runs the tunnel to its end. Then unanswered calls fail, and running bodies are cut.
-    pub fn run<S>(
-        self,
-        socket: WebSocketStream<Counted<S>>,
-        traffic: Arc<Traffic>,
-    ) -> impl Future<Output = Ended>
+    pub fn run<S>(self, socket: Socket<Counted<S>>, traffic: Arc<Traffic>) -> impl Future<Output = Ended>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: Transport,
     {
         // An async function would reserve room for `self` twice: one KiB for every tunnel.
         let mut link = self;

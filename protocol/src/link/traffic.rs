@@ -13,6 +13,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::transport::{Received, Transport};
+
 /// Bytes that went through one connection, and how many should wait unsent.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -72,6 +74,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         let len = buf.filled().len() - before;
         self.traffic.received.fetch_add(len as u64, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<S: Transport> Transport for Counted<S> {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Poll<io::Result<Received>> {
+        let polled = self.inner.poll_receive(cx, take);
+        if let Poll::Ready(Ok(Received::Bytes(len))) = polled {
+            self.traffic.received.fetch_add(len as u64, Ordering::Relaxed);
+        }
         polled
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use audiovault_protocol::{
     flow::credit::{Budgets, WindowBudget},
-    link::{Ended, RelayLink, Traffic},
+    link::{Ended, RelayLink, Role, Traffic},
 };
 use futures_util::StreamExt;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, protocol::Role},
+    tungstenite::{self, Message},
 };
 
 use super::socket;
@@ -27,7 +27,7 @@ async fn relay_on_tcp() -> (tokio::task::JoinHandle<Ended>, TcpStream) {
     let traffic = Arc::new(Traffic::default());
     let budgets = Budgets { tunnel: WindowBudget::new(0), process: WindowBudget::new(0) };
     let (link, _) = RelayLink::new(budgets, Arc::clone(&traffic), drop);
-    let socket = socket(accepted.unwrap().0, Role::Server, &traffic).await;
+    let socket = socket(accepted.unwrap().0, Role::Server, &traffic);
     (tokio::spawn(link.run(socket, traffic)), peer.unwrap())
 }
 
@@ -49,7 +49,8 @@ async fn a_peer_that_sends_too_much_reads_why_although_it_was_still_sending() {
     };
     let hearing = async move {
         let silent = tokio::io::join(reading, tokio::io::sink());
-        let mut socket = WebSocketStream::from_raw_socket(silent, Role::Client, None).await;
+        let mut socket =
+            WebSocketStream::from_raw_socket(silent, tungstenite::protocol::Role::Client, None).await;
         match socket.next().await {
             Some(Ok(Message::Close(Some(frame)))) => (u16::from(frame.code), frame.reason.to_string()),
             other => panic!("no last word: {other:?}"),

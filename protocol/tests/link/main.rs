@@ -19,8 +19,8 @@ use audiovault_protocol::{
     http::context::{Audit, Client, LinkBase, RequestId},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_WAITING_CALLS, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     link::{
-        AgentControl, AgentLink, CallError, Caller, Close, Counted, Ended, LinkState, RelayLink, RelayNotice,
-        Traffic, websocket_config,
+        AgentControl, AgentLink, Buffered, CallError, Caller, Close, Counted, Ended, LinkState, RelayLink,
+        RelayNotice, Role, Socket, Traffic,
     },
     message::{CloseCode, Goaway, ResetCode},
     mux::{OpenError, Violation},
@@ -36,7 +36,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tokio_tungstenite::WebSocketStream;
 
 use self::slow::Slow;
 
@@ -123,13 +123,12 @@ struct Tunnel {
     alive: mpsc::Receiver<()>,
 }
 
-async fn socket<S: AsyncRead + AsyncWrite + Unpin>(
+fn socket<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     role: Role,
     traffic: &Arc<Traffic>,
-) -> WebSocketStream<Counted<S>> {
-    let counted = Counted::new(stream, Arc::clone(traffic));
-    WebSocketStream::from_raw_socket(counted, role, Some(websocket_config())).await
+) -> Socket<Counted<Buffered<S>>> {
+    Socket::new(Counted::new(Buffered::new(stream), Arc::clone(traffic)), role, Bytes::new())
 }
 
 async fn tunnel() -> Tunnel {
@@ -147,14 +146,14 @@ where
     let service = tower::service_fn(move |request| answer(request, alive_sender.clone()));
     let (agent_link, control) = AgentLink::new(hello(256), service);
     let agent_traffic = Arc::new(Traffic::default());
-    let agent_socket = socket(far, Role::Client, &agent_traffic).await;
+    let agent_socket = socket(far, Role::Client, &agent_traffic);
     let agent = tokio::spawn(agent_link.run(agent_socket, agent_traffic));
 
     let relay_traffic = Arc::new(Traffic::default());
     let (notify, mut notices) = mpsc::unbounded_channel();
     let notify = move |notice| drop(notify.send(notice));
     let (relay_link, caller) = RelayLink::new(budgets.clone(), Arc::clone(&relay_traffic), notify);
-    let relay_socket = socket(near, Role::Server, &relay_traffic).await;
+    let relay_socket = socket(near, Role::Server, &relay_traffic);
     let relay = tokio::spawn(relay_link.run(relay_socket, relay_traffic));
 
     assert!(matches!(notices.recv().await, Some(RelayNotice::Hello(_))));
@@ -317,7 +316,7 @@ async fn idle_tunnels_live_and_silent_ones_end() {
     let traffic = Arc::new(Traffic::default());
     let service = tower::service_fn(|request| answer(request, mpsc::channel(1).0));
     let (link, _control) = AgentLink::new(hello(1), service);
-    let ended = link.run(socket(near, Role::Client, &traffic).await, traffic).await;
+    let ended = link.run(socket(near, Role::Client, &traffic), traffic).await;
     assert!(matches!(ended, Ended::Violation(Violation::NoGreeting)));
 }
 
@@ -368,14 +367,14 @@ async fn callers_do_not_pile_up_before_a_driver_that_does_not_run() {
 #[tokio::test]
 async fn a_broken_agent_gets_the_reason_why_its_tunnel_ends() {
     use futures_util::{SinkExt, StreamExt};
-    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::{self, Message};
 
     let budgets = Budgets { tunnel: WindowBudget::new(u64::MAX), process: WindowBudget::new(u64::MAX) };
     let (near, far) = tokio::io::duplex(1000);
     let traffic = Arc::new(Traffic::default());
     let (link, _caller) = RelayLink::new(budgets, Arc::clone(&traffic), drop);
-    let relay = tokio::spawn(link.run(socket(near, Role::Server, &traffic).await, traffic));
-    let mut agent = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+    let relay = tokio::spawn(link.run(socket(near, Role::Server, &traffic), traffic));
+    let mut agent = WebSocketStream::from_raw_socket(far, tungstenite::protocol::Role::Client, None).await;
     agent.send(Message::Binary(Bytes::from_static(&[0x13, 0, 0, 0, 1]))).await.unwrap();
     let close = loop {
         if let Message::Close(close) = agent.next().await.unwrap().unwrap() {

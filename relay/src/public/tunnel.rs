@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_common::http_error::HttpError;
+use audiovault_common::{http_error::HttpError, listener::into_transport};
 use audiovault_protocol::{
     identity::site::{KeyDigest, SiteId, SiteKey},
     message::SUBPROTOCOL,
@@ -190,7 +190,9 @@ async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade
         Ok(upgraded) => {
             let registry = Arc::clone(&state.registry);
             let journal = state.journal.clone();
-            session::run(upgraded, admission, registry, journal, state.directory.clone()).await;
+            let (connection, early) = into_transport(upgraded);
+            let directory = state.directory.clone();
+            session::run(connection, early, admission, registry, journal, directory).await;
         }
         Err(error) => {
             tracing::info!(

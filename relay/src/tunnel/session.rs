@@ -18,15 +18,13 @@ use audiovault_protocol::{
     http::parameters::token_names,
     identity::site::{KeyDigest, SiteId},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_STREAMS, PING_AFTER, TUNNEL_WINDOW_BUDGET},
-    link::{Caller, Close, Counted, Ended, RelayLink, RelayNotice, Traffic, websocket_config},
+    link::{Caller, Close, Counted, Ended, RelayLink, RelayNotice, Role, Socket, Traffic, Transport},
     message::{CloseCode, Goaway, Hello, Status, Welcome},
 };
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tracing::Span;
 
 use super::registry::Registry;
@@ -205,17 +203,18 @@ pub struct Admission {
     pub base_url: String,
 }
 
-/// Runs one tunnel from its upgrade to its end.
+/// Runs one tunnel from its upgrade to its end, over a connection on which `early` was received behind the request.
 pub async fn run(
-    upgraded: Upgraded,
+    connection: Box<dyn Transport + Send>,
+    early: Bytes,
     admission: Admission,
     registry: Arc<Registry>,
     journal: Journal,
     mut directory: watch::Receiver<Arc<Directory>>,
 ) {
     let traffic = Arc::new(Traffic::default());
-    let counted = Counted::new(TokioIo::new(upgraded), Arc::clone(&traffic));
-    let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(websocket_config())).await;
+    let counted = Counted::new(connection, Arc::clone(&traffic));
+    let socket = Socket::new(counted, Role::Server, early);
     let tunnel_budget = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
     let budgets = Budgets { tunnel: tunnel_budget, process: registry.window_budget() };
     let notices = Arc::new(Notices::default());

@@ -3,36 +3,38 @@
 
 mod certificate;
 mod gate;
+mod tls_acceptor;
+mod tls_stream;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
-use axum_server::{
-    Handle, Server,
-    accept::Accept,
-    service::SendService,
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
+use audiovault_protocol::{
+    admission::connection::Metered,
+    link::{Buffered, Transport},
 };
+use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
+use axum_server::{Handle, Server, accept::Accept, service::SendService, tls_rustls::RustlsConfig};
+use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 
-use self::gate::Acceptor;
 pub use self::{
     certificate::{RELOAD_INTERVAL, log_failed_reload},
     gate::Gate,
+    tls_stream::TlsStream,
 };
+use self::{gate::Acceptor, tls_acceptor::TlsAcceptor};
 use crate::tls::{CertificateError, CertificateFiles, TlsReloader};
 
 /// How long a client may take to send the head of a request, from the opening of the connection or the end of the
 /// previous response; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take for the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes buffered in each direction of an HTTP/1.1 connection: the longest head of a request, including its URI
 /// (longer ones get status 431 or 414), and two DATA frames of a recording on their way out, so that one of them is
 /// written while the next arrives.
@@ -106,10 +108,8 @@ pub fn start_tls(
 ) -> io::Result<Listening> {
     let addr = listener.local_addr()?;
     let (handle, server) = server(listener);
-    let acceptor = RustlsAcceptor::new(certificate.config)
-        .handshake_timeout(HANDSHAKE_TIMEOUT)
-        .acceptor(Acceptor { gate: Arc::clone(gate), tls: true });
-    let server = server.acceptor(acceptor);
+    let gate = Acceptor { gate: Arc::clone(gate), tls: true };
+    let server = server.acceptor(TlsAcceptor::new(gate, certificate.config));
     let task = tokio::spawn(async move {
         tokio::select! {
             result = serve(server, router) => result,
@@ -117,6 +117,18 @@ pub fn start_tls(
         }
     });
     Ok(Listening { addr, handle, task })
+}
+
+/// The connection below an upgraded one, as a tunnel reads it, and the bytes that were received behind the request.
+pub fn into_transport(upgraded: Upgraded) -> (Box<dyn Transport + Send>, Bytes) {
+    let upgraded = match downcast::<TokioIo<TlsStream<Metered<TcpStream>>>>(upgraded) {
+        Ok(parts) => return (Box::new(parts.io.into_inner()), parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    match downcast::<TokioIo<Metered<TcpStream>>>(upgraded) {
+        Ok(parts) => (Box::new(Buffered::new(parts.io.into_inner())), parts.read_buf),
+        Err(upgraded) => (Box::new(Buffered::new(TokioIo::new(upgraded))), Bytes::new()),
+    }
 }
 
 fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {

@@ -17,12 +17,11 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Sleep, sleep, sleep_until, timeout},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use super::{Watched, World, now, pipe, relay};
 use crate::{
     limits::SEND_QUEUE_LEN,
-    link::{AgentControl, AgentLink, Counted, Ended, LinkState, Traffic, websocket_config},
+    link::{self, AgentControl, AgentLink, Buffered, Counted, Ended, LinkState, Role, Traffic},
     message::Hello,
     testing::{
         pair::{body, hello},
@@ -39,7 +38,7 @@ const DIAL_WINDOW: Duration = Duration::from_secs(30);
 /// How long one connection may take to be made, and how long its welcome may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Socket = (WebSocketStream<Counted<pipe::Pipe>>, Arc<Traffic>, u64);
+type Socket = (link::Socket<Counted<Buffered<pipe::Pipe>>>, Arc<Traffic>, u64);
 
 /// A tunnel that was dialled. Dropping it stops its task.
 struct Tunnel {
@@ -66,8 +65,8 @@ async fn connect(world: Arc<World>, mut chance: Chance) -> Option<Socket> {
     world.say(format!("tunnel {number} is dialled"));
     tokio::spawn(relay::serve(Arc::clone(&world), number, near));
     let traffic = Arc::new(Traffic::default());
-    let counted = Counted::new(far, Arc::clone(&traffic));
-    let socket = WebSocketStream::from_raw_socket(counted, Role::Client, Some(websocket_config())).await;
+    let counted = Counted::new(Buffered::new(far), Arc::clone(&traffic));
+    let socket = link::Socket::new(counted, Role::Client, Bytes::new());
     Some((socket, traffic, number))
 }
 

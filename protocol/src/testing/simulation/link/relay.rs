@@ -12,14 +12,14 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{sync::mpsc, time::timeout_at};
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use super::{Watched, World, now, pipe::Pipe};
 use crate::{
     flow::credit::{Budgets, WindowBudget},
     limits::TUNNEL_WINDOW_BUDGET,
     link::{
-        CallError, Caller, Close, Counted, RelayLink, RelayNotice, Traffic, TunnelBody, websocket_config,
+        Buffered, CallError, Caller, Close, Counted, RelayLink, RelayNotice, Role, Socket, Traffic,
+        TunnelBody,
     },
     message::{CloseCode, Goaway, Hello},
     mux::OpenError,
@@ -62,8 +62,8 @@ impl Session {
 pub(super) async fn serve(world: Arc<World>, number: u64, pipe: Pipe) {
     let _watched = Watched(Arc::clone(&world));
     let traffic = Arc::new(Traffic::default());
-    let counted = Counted::new(pipe, Arc::clone(&traffic));
-    let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(websocket_config())).await;
+    let counted = Counted::new(Buffered::new(pipe), Arc::clone(&traffic));
+    let socket = Socket::new(counted, Role::Server, Bytes::new());
     let budgets =
         Budgets { tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET), process: Arc::clone(&world.process) };
     let (notify, mut notices) = mpsc::unbounded_channel();
