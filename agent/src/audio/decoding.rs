@@ -20,7 +20,7 @@ const STEP: u64 = 256 * 1024;
 /// decoding begins there, or at a stored state.
 #[derive(Debug)]
 pub struct Decoding {
-    file: RecordingFile,
+    file: Arc<RecordingFile>,
     layout: Layout,
     /// The position of the next byte to return.
     at: u64,
@@ -34,7 +34,7 @@ pub struct Decoding {
 
 impl Decoding {
     /// Begins at a position of the decoded form. Reads nothing yet.
-    pub fn new(file: RecordingFile, layout: Layout, at: u64, states: Option<Arc<States>>) -> Self {
+    pub fn new(file: Arc<RecordingFile>, layout: Layout, at: u64, states: Option<Arc<States>>) -> Self {
         let wanted = layout.block_of(at);
         let (block, decoder) = match &states {
             _ if !layout.codec().has_memory() => (wanted, Decoder::default()),
@@ -164,8 +164,11 @@ mod tests {
             let file = file(&content);
             let states = states(&layout);
             let size = usize::try_from(layout.size()).unwrap();
-            let whole =
-                collect(Decoding::new(file.try_clone().unwrap().into(), layout, 0, None), size, 100_000);
+            let whole = collect(
+                Decoding::new(RecordingFile::shared(file.try_clone().unwrap()), layout, 0, None),
+                size,
+                100_000,
+            );
             assert_eq!(whole[..44], layout.header());
             let mut config = proptest::test_runner::Config::with_cases(40);
             config.failure_persistence = None;
@@ -173,7 +176,12 @@ mod tests {
                 .run(&(0..size, 1usize..3000, 1usize..2000, any::<bool>()), |(at, len, chunk, keep)| {
                     let len = len.min(size - at);
                     let kept = keep.then(|| Arc::clone(&states));
-                    let part = Decoding::new(file.try_clone().unwrap().into(), layout, at as u64, kept);
+                    let part = Decoding::new(
+                        RecordingFile::shared(file.try_clone().unwrap()),
+                        layout,
+                        at as u64,
+                        kept,
+                    );
                     prop_assert!(collect(part, len, chunk) == whole[at..at + len]);
                     Ok(())
                 })
@@ -189,8 +197,12 @@ mod tests {
         let file = file(&content);
         let end = layout.size() - 2;
         let asked = |states: &Arc<States>| {
-            let mut part =
-                Decoding::new(file.try_clone().unwrap().into(), layout, end, Some(Arc::clone(states)));
+            let mut part = Decoding::new(
+                RecordingFile::shared(file.try_clone().unwrap()),
+                layout,
+                end,
+                Some(Arc::clone(states)),
+            );
             (1..).find(|_| part.read(2).unwrap().len() == 2).unwrap()
         };
         assert_eq!((asked(&states), asked(&states)), (8, 1), "steps of 5.1 s each in 2 min");
@@ -200,8 +212,11 @@ mod tests {
     fn what_is_no_frame_is_silence_of_the_same_length() {
         let mut content = RANDOM_GSM.to_vec();
         content[33] = 0;
-        let decoded =
-            collect(Decoding::new(file(&content).into(), layout("gsm", &content), 0, None), 44 + 960, 960);
+        let decoded = collect(
+            Decoding::new(RecordingFile::shared(file(&content)), layout("gsm", &content), 0, None),
+            44 + 960,
+            960,
+        );
         assert!(decoded[44..364].iter().any(|byte| *byte != 0));
         assert_eq!(decoded[364..684], [0; 320]);
         assert!(decoded[684..].iter().any(|byte| *byte != 0));
@@ -212,9 +227,10 @@ mod tests {
         let layout = layout("gsm", RANDOM_GSM);
         let file = file(RANDOM_GSM);
         file.set_len(40).unwrap();
-        let mut decoding = Decoding::new(file.into(), layout, 44, None);
+        let mut decoding = Decoding::new(RecordingFile::shared(file), layout, 44, None);
         assert_eq!(decoding.read(100_000).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let mut beyond = Decoding::new(tempfile::tempfile().unwrap().into(), layout, layout.size(), None);
+        let mut beyond =
+            Decoding::new(RecordingFile::shared(tempfile::tempfile().unwrap()), layout, layout.size(), None);
         assert_eq!(beyond.read(1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

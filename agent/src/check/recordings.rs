@@ -212,7 +212,7 @@ impl Root {
         let path = path.to_owned();
         let job = tokio::task::spawn_blocking(move || {
             let open = driver.open(&path)?;
-            let first = std::io::Read::take(&*open.file, 1);
+            let first = std::io::Read::take(&**open.file, 1);
             std::io::copy(&mut { first }, &mut std::io::sink()).map_err(OpenError::Unreadable).map(drop)
         });
         let late = || OpenError::Unreadable(std::io::ErrorKind::TimedOut.into());

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -41,7 +42,7 @@ static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub enum Source {
     /// A file, from an offset on.
-    File(RecordingFile, u64),
+    File(Arc<RecordingFile>, u64),
     /// The decoded form of a recording.
     Decoding(Box<Decoding>),
 }
@@ -54,7 +55,7 @@ impl Source {
                 let mut chunk = Vec::with_capacity(len);
                 while chunk.len() < len {
                     let at = *offset + chunk.len() as u64;
-                    match pread(&**file, spare_capacity(&mut chunk), at) {
+                    match pread(&***file, spare_capacity(&mut chunk), at) {
                         Ok(0) => return Err(shorter()),
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(error) => return Err(error.into()),
@@ -280,7 +281,11 @@ mod tests {
     use super::*;
 
     fn start(file: File, offset: u64, len: u64) -> io::Result<RecordingBody> {
-        let mut body = RecordingBody::new(Source::File(file.into(), offset), len, BlockingPool::default());
+        let mut body = RecordingBody::new(
+            Source::File(RecordingFile::shared(file), offset),
+            len,
+            BlockingPool::default(),
+        );
         body.read_first().map(|()| body)
     }
 

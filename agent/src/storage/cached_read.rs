@@ -71,7 +71,7 @@ pub(crate) fn open(
         let len = usize::try_from(open.size).map_or(HEADER_READ, |size| size.min(HEADER_READ));
         let mut head = vec![0; len];
         read(&open.file, 0, &mut head).ok().filter(|read| *read == len)?;
-        open.head = Some(head);
+        open.head = Some(head.into());
     }
     Some(open)
 }

@@ -7,6 +7,7 @@ pub mod deny_list;
 mod directory;
 pub mod driver;
 pub mod index;
+mod kept_open;
 pub mod linked_calls;
 pub mod open;
 pub mod recording;

@@ -7,7 +7,7 @@ use std::{
     fs::{File, Metadata},
     io,
     ops::Deref,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Component, Path},
     sync::Arc,
     thread,
@@ -19,6 +19,7 @@ use audiovault_agent_core::{
     wav::{self, WavHeader},
 };
 use audiovault_common::advice::Advice;
+use bytes::Bytes;
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::fs::{Dir, OpenOptions};
 use parking_lot::{Mutex, MutexGuard};
@@ -64,44 +65,53 @@ impl Advice for OpenError {
     }
 }
 
-/// An open recording.
-#[derive(Debug)]
+/// An open recording. Clones share the file.
+#[derive(Debug, Clone)]
 pub struct OpenRecording {
     /// The file, open for reading.
-    pub file: RecordingFile,
+    pub file: Arc<RecordingFile>,
     /// Size in bytes when it was opened.
     pub size: u64,
     /// Modification time when it was opened; the Unix epoch if the file system has none.
     pub modified: SystemTime,
     /// The first bytes, if they were already read: the whole file, or its first [`wav::HEADER_READ`] bytes.
-    pub(crate) head: Option<Vec<u8>>,
+    pub(crate) head: Option<Bytes>,
     /// The path with all links resolved, if it was looked up.
     pub(crate) resolved: Option<Resolved>,
 }
 
 impl OpenRecording {
-    /// Opens `path` below `root`. Opens regular files only, and does not wait for the writer of a pipe.
+    /// Opens `path` below `root`. Opens regular files only, and does not wait for the writer of a pipe. The file is closed
+    /// by its owner.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(root: &Dir, path: &Path) -> Result<Self, OpenError> {
-        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        if !plain || path.as_os_str().is_empty() {
-            return Err(OpenError::Gone(io::ErrorKind::InvalidInput.into()));
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).nonblock(true);
-        Self::of(root.open_with(path, &options).map_err(classify)?.into_std())
+        Self::of(open_below(root, path)?)
     }
 
-    /// The recording in an open file, if that is a regular file.
+    /// Opens a recording as [`Self::open`] does; its file is closed by a thread that may wait.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) fn open_slow(root: &Dir, path: &Path, closing: &Arc<Closing>) -> Result<Self, OpenError> {
+        Self::closed_by(open_below(root, path)?, Some(closing))
+    }
+
+    /// The recording in an open file, if that is a regular file. The file is closed by its owner.
     pub(crate) fn of(file: File) -> Result<Self, OpenError> {
+        Self::closed_by(file, None)
+    }
+
+    fn closed_by(file: File, closing: Option<&Arc<Closing>>) -> Result<Self, OpenError> {
         let metadata = file.metadata().map_err(classify)?;
         if !metadata.is_file() {
             return Err(OpenError::Gone(io::ErrorKind::NotFound.into()));
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        let file = RecordingFile::new(file, &metadata);
+        let mut file = RecordingFile::new(file, &metadata);
+        file.closing = closing.cloned();
+        let file = Arc::new(file);
         Ok(Self { file, size: metadata.len(), modified, head: None, resolved: None })
     }
 
@@ -127,7 +137,7 @@ impl OpenRecording {
     pub fn content_info(&self, extension: &str) -> ContentInfo {
         let head = match &self.head {
             _ if !layout::is_decided_by_its_head(extension) => None,
-            Some(head) => Some(Cow::Borrowed(head.as_slice())),
+            Some(head) => Some(Cow::Borrowed(&head[..])),
             None => self.read_head().map(Cow::Owned),
         };
         head.map_or_else(ContentInfo::default, |head| ContentInfo {
@@ -182,6 +192,8 @@ pub struct RecordingFile {
     file: Option<File>,
     /// Size and modification time when it was opened, if they distinguish one content from the next.
     content: Option<(u64, SystemTime)>,
+    /// When the file was last changed in any way, also by renaming: seconds and nanoseconds (`st_ctim`).
+    changed: (i64, i64),
     /// Closes the file on another thread. `None` if closing never takes long; then the owner closes it.
     closing: Option<Arc<Closing>>,
 }
@@ -191,13 +203,7 @@ impl RecordingFile {
     fn new(file: File, metadata: &Metadata) -> Self {
         let modified = metadata.modified().ok().filter(|at| is_settled(*at, SystemTime::now()));
         let content = modified.map(|modified| (metadata.len(), modified));
-        Self { file: Some(file), content, closing: None }
-    }
-
-    /// Lets another thread close the file, one that may wait.
-    pub(super) fn closed_by(mut self, closing: &Arc<Closing>) -> Self {
-        self.closing = Some(Arc::clone(closing));
-        self
+        Self { file: Some(file), content, changed: last_change(metadata), closing: None }
     }
 
     /// Checks that everything that was read so far belongs to the content that was opened. A file that was written
@@ -219,6 +225,18 @@ impl RecordingFile {
         }
     }
 
+    /// Whether the file could be distinguished from an earlier content when it was opened.
+    pub(super) fn is_settled(&self) -> bool {
+        self.content.is_some()
+    }
+
+    /// Whether the file is in every way as it was when it was opened, and still has a name.
+    pub(super) fn is_as_opened(&self) -> bool {
+        let Some((size, _)) = self.content else { return false };
+        self.metadata()
+            .is_ok_and(|now| now.nlink() > 0 && now.len() == size && last_change(&now) == self.changed)
+    }
+
     /// Whether [`Self::is_unchanged`] would succeed without pool.
     pub(crate) fn is_certainly_unchanged(&self) -> bool {
         matches!(self.rewritten(), Ok(None | Some(Ordering::Greater)))
@@ -232,11 +250,27 @@ impl RecordingFile {
     }
 }
 
+/// Opens a file for reading. The path must have plain names only.
+fn open_below(root: &Dir, path: &Path) -> Result<File, OpenError> {
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || path.as_os_str().is_empty() {
+        return Err(OpenError::Gone(io::ErrorKind::InvalidInput.into()));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).nonblock(true);
+    Ok(root.open_with(path, &options).map_err(classify)?.into_std())
+}
+
+fn last_change(metadata: &Metadata) -> (i64, i64) {
+    (metadata.ctime(), metadata.ctime_nsec())
+}
+
 #[cfg(test)]
-impl From<File> for RecordingFile {
-    fn from(file: File) -> Self {
+impl RecordingFile {
+    /// The file of a test, shared as an open recording shares its file.
+    pub(crate) fn shared(file: File) -> Arc<Self> {
         let metadata = file.metadata().unwrap();
-        Self::new(file, &metadata)
+        Arc::new(Self::new(file, &metadata))
     }
 }
 
@@ -331,7 +365,8 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
         let metadata = file.metadata().unwrap();
-        let file = RecordingFile::new(file, &metadata).closed_by(&Arc::default());
+        let mut file = RecordingFile::new(file, &metadata);
+        file.closing = Some(Arc::default());
         drop(file);
         // A pipe ends when its writer is closed.
         assert_eq!((&reader).read(&mut [0]).unwrap(), 0);
@@ -344,11 +379,11 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(b"some sound").unwrap();
             file.set_modified(hour_ago).unwrap();
-            RecordingFile::from(file)
+            RecordingFile::shared(file)
         };
         let grown = opened();
         grown.is_unchanged().unwrap();
-        (&*grown).write_all(b" more").unwrap();
+        (&**grown).write_all(b" more").unwrap();
         grown.is_unchanged().unwrap();
         // The time is written before the size.
         let growing = opened();
@@ -356,12 +391,12 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(2 * LOOK_EVERY);
-                (&*growing).write_all(b" more").unwrap();
+                (&**growing).write_all(b" more").unwrap();
             });
             growing.is_unchanged().unwrap();
         });
         let written_over = opened();
-        FileExt::write_at(&*written_over, b"other", 0).unwrap();
+        FileExt::write_at(&**written_over, b"other", 0).unwrap();
         written_over.is_unchanged().unwrap_err();
     }
 }
