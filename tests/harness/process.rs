@@ -1,6 +1,7 @@
 //! A program that is observed through its log. Tests wait for log lines instead of sleeping.
 
 use std::{
+    fs::File,
     io::Write,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -95,18 +96,28 @@ impl Process {
     }
 
     /// Starts any program. It is killed when this is dropped.
-    pub fn watch(mut command: Command) -> Self {
-        // Every test starts a program before it sends a request, and the HTTP client needs a crypto provider even
-        // without TLS.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().expect("the program starts");
+    pub fn watch(command: Command) -> Self {
+        let mut child = spawn(command, Stdio::piped(), Stdio::piped());
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sender, lines) = watch::channel(0);
         let sender = Arc::new(sender);
         tokio::spawn(read(child.stdout.take().expect("piped"), Arc::clone(&log), Arc::clone(&sender)));
         tokio::spawn(read(child.stderr.take().expect("piped"), Arc::clone(&log), sender));
         Self { child, log, lines }
+    }
+
+    /// Starts any program that writes its log to a file, as at a hoster: for measurements, because nothing reads that
+    /// log while the program runs. No line of it can be waited for. The program is killed when this is dropped.
+    pub fn start_into(
+        log: File,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
+        let child = spawn(command, Stdio::null(), log.into());
+        Self { child, log: Arc::default(), lines: watch::channel(0).1 }
     }
 
     /// All lines that have been logged so far.
@@ -205,6 +216,14 @@ impl Drop for Process {
             panic!("a secret is in the log: {line}");
         }
     }
+}
+
+fn spawn(mut command: Command, stdout: Stdio, stderr: Stdio) -> Child {
+    // Every test starts a program before it sends a request, and the HTTP client needs a crypto provider even
+    // without TLS.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).kill_on_drop(true);
+    command.spawn().expect("the program starts")
 }
 
 async fn read(pipe: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>, count: Arc<watch::Sender<usize>>) {
