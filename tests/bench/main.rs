@@ -2,10 +2,13 @@
 
 mod abuse;
 mod archive;
+mod client;
 mod compare;
 mod far;
 mod idle;
 mod judge;
+mod pair;
+mod searched;
 mod shared;
 mod soak;
 

@@ -1,29 +1,44 @@
-//! The contenders: this project, nginx without a tunnel, and tunnels in front of the same nginx.
+//! The contenders: this project, nginx and the classic AudioVault without a tunnel, and other tunnels in front of these
+//! two.
 
 use std::{any::Any, net::SocketAddr, path::Path};
 
 use harness::{
     address::free_address,
-    agent::{Agent, AgentOptions},
-    client::{client_at, first_link, search},
+    agent::secret,
     nginx::Nginx,
-    process::Process,
-    relay::{Certificate, Relay},
+    process::{PATIENCE, Process},
     usage::Processes,
 };
-use tempfile::TempDir;
 
-use crate::compare::{client::Target, files::Size};
+use crate::{
+    client::{SearchPlace, Target},
+    compare::{figures::Used, files::Size},
+    pair::{Build, Pair, PairOptions, offers, start, words},
+    searched,
+};
+
+/// The search token of the classic AudioVault.
+const TOKEN: &str = "search-token-of-the-comparison";
 
 /// The role of a contender in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// This project.
+    /// This project, in the build that is compared with the aims.
     Ours,
+    /// This project in another build.
+    OtherBuild,
+    /// This project with its default log.
+    DefaultLog,
     /// No other tunnel: none at all, or this project with another configuration.
     Reference,
-    /// Another tunnel.
+    /// Another tunnel in front of nginx.
     Peer {
+        /// Whether the traffic between its two programs is encrypted.
+        encrypted: bool,
+    },
+    /// Another tunnel in front of the classic AudioVault: what a user can have instead of this project.
+    ServeBehind {
         /// Whether the traffic between its two programs is encrypted.
         encrypted: bool,
     },
@@ -32,34 +47,34 @@ pub(crate) enum Role {
 /// A running contender.
 #[derive(Debug)]
 pub(crate) struct Contender {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) role: Role,
-    /// The programs of the tunnel.
-    pub(crate) programs: Processes,
-    /// The web server that a tunnel needs behind it, if it needs one.
-    pub(crate) origin: Processes,
+    pub(crate) programs: Used<Processes>,
     address: SocketAddr,
     /// Signed links by size; empty if the address is the name of the file.
     links: Vec<Vec<String>>,
+    /// Where to search; `None` if it only passes on files.
+    pub(crate) search: Option<SearchPlace>,
     _kept: Kept,
 }
 
 /// What must live as long as a contender: processes and directories.
-type Kept = Vec<Box<dyn Any + Send + Sync>>;
+pub(crate) type Kept = Vec<Box<dyn Any + Send + Sync>>;
 
 impl Contender {
-    /// A tunnel in front of the origin, with this public address.
-    pub(crate) fn peer(
-        name: &'static str,
-        encrypted: bool,
+    /// A tunnel in front of another contender, with this public address. Its links come from searches through it, if
+    /// the other one has a search.
+    pub(crate) async fn in_front(
+        name: String,
+        role: Role,
         address: SocketAddr,
-        processes: Vec<Process>,
-        dir: TempDir,
+        programs: Used<Processes>,
+        behind: &Self,
+        kept: Kept,
     ) -> Self {
-        let programs = Processes(processes.iter().map(Process::id).collect());
-        let kept: Kept = vec![Box::new(processes), Box::new(dir)];
-        let role = Role::Peer { encrypted };
-        Self { name, role, programs, origin: Processes::default(), address, links: Vec::new(), _kept: kept }
+        let search = behind.search.as_ref().map(|search| SearchPlace { address, ..search.clone() });
+        let links = links(search.as_ref()).await;
+        Self { name, role, programs, address, links, search, _kept: kept }
     }
 
     /// The request for a file.
@@ -72,13 +87,27 @@ impl Contender {
     }
 }
 
+/// The links to all files, from searches.
+async fn links(place: Option<&SearchPlace>) -> Vec<Vec<String>> {
+    let Some(place) = place else { return Vec::new() };
+    let mut links = Vec::new();
+    for size in Size::ALL {
+        let mut of_size = Vec::new();
+        for n in 0..size.count() {
+            of_size.push(place.link(&size.call(n)).await.expect("a link from a search"));
+        }
+        links.push(of_size);
+    }
+    links
+}
+
 /// nginx as most sites would configure it, and the web server behind the other contenders.
 pub(crate) async fn direct(files: &Path) -> Option<Contender> {
     let http =
         "sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 1h;
                 types { audio/wav wav; }";
     let nginx = Nginx::start_beside(&format!("root {};", files.display()), http).await?;
-    Some(reference("nginx direct", nginx, Processes::default()))
+    Some(reference(DIRECT, nginx, Processes::default()))
 }
 
 /// nginx as a proxy in front of nginx.
@@ -90,55 +119,104 @@ pub(crate) async fn proxied(origin: &Contender) -> Option<Contender> {
     );
     let location = "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";";
     let nginx = Nginx::start_beside(location, &http).await?;
-    Some(reference("nginx as proxy in front", nginx, origin.programs.clone()))
+    Some(reference(PROXIED, nginx, origin.programs.server.clone()))
 }
 
-fn reference(name: &'static str, nginx: Nginx, origin: Processes) -> Contender {
-    let (address, programs) = (nginx.address, Processes(vec![nginx.process.id()]));
-    let kept: Kept = vec![Box::new(nginx)];
-    Contender { name, role: Role::Reference, programs, origin, address, links: Vec::new(), _kept: kept }
-}
+pub(crate) const DIRECT: &str = "nginx direct";
+pub(crate) const PROXIED: &str = "nginx as proxy in front";
+pub(crate) const SERVE: &str = "`serve` direct";
 
-/// Relay and agent over `wss`, with this many tunnels and with the audit log; downloads use the links from searches.
-pub(crate) async fn ours(files: &Path, tunnels: u16) -> Contender {
-    let (dir, tls) = (tempfile::tempdir().unwrap(), free_address());
-    let certificate = Certificate::make(dir.path(), &["localhost", &tls.ip().to_string()]);
-    let [cert, key] = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
-    let tls_bind = tls.to_string();
-    // Access logs are off everywhere; the audit log is on.
-    let more = [
-        "--tls-bind",
-        &tls_bind,
-        "--tls-cert",
-        &cert,
-        "--tls-key",
-        &key,
-        "--log-level",
-        "audiovault_relay::public=warn,info",
-    ];
-    let relay = Relay::start_with(&more, false).await;
-    let site = relay.add_site("acme", &[]).await;
-    let options = AgentOptions::new(files)
-        .through(format!("wss://{tls}"))
-        .with(&["--cacert", &certificate.authority.display().to_string()])
-        .with(&["--log-level", "audiovault_agent::http::envelope=warn,info"])
-        .with(&["--connections", &tunnels.to_string()]);
-    let agent = Agent::start(&relay, &site, options).await;
-    let (client, mut links) = (client_at(2), Vec::new());
-    for size in Size::ALL {
-        let mut of_size = Vec::new();
-        for n in 0..size.count() {
-            let link = first_link(&search(&client, &site, &size.call(n), &[]).await);
-            of_size.push(link.strip_prefix(&relay.url()).expect("a link of this relay").to_owned());
-        }
-        links.push(of_size);
+fn reference(name: &str, nginx: Nginx, origin: Processes) -> Contender {
+    let server = Processes(vec![nginx.process.id()]);
+    Contender {
+        name: name.to_owned(),
+        role: Role::Reference,
+        programs: Used { server, client: Processes::default(), origin },
+        address: nginx.address,
+        links: Vec::new(),
+        search: None,
+        _kept: vec![Box::new(nginx)],
     }
-    let programs = Processes(vec![relay.process().id(), agent.process.id()]);
-    let address = relay.address;
-    let kept: Kept = vec![Box::new(agent), Box::new(relay), Box::new(dir)];
-    let (name, role) = match tunnels {
-        1 => ("AudioVault Tunnel", Role::Ours),
-        _ => ("AudioVault Tunnel, `--connections 2`", Role::Reference),
+}
+
+/// The classic AudioVault without a tunnel. It has neither a relay's audit log nor limits for each client, because all
+/// clients have the address of the tunnel.
+pub(crate) async fn serve(build: &Build, files: &Path) -> Contender {
+    let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
+    let arguments = words(&[
+        "serve",
+        "--bind-to",
+        &address.to_string(),
+        "--public-url",
+        &format!("http://{address}"),
+        "--token-file",
+        &secret(dir.path(), "search.token", TOKEN),
+        "--max-client-connections",
+        "1024",
+        "--log-level",
+        "warn",
+    ]);
+    let arguments = [arguments, searched::paths(files).into()].concat();
+    let process = start(&[], &build.agent, arguments, &[], &dir.path().join("serve.log"), &[]);
+    offers(address, PATIENCE).await.expect("the classic AudioVault accepts connections");
+    let place = SearchPlace { address, path: "/search".to_owned(), token: TOKEN.to_owned() };
+    Contender {
+        name: SERVE.to_owned(),
+        role: Role::Reference,
+        programs: programs(&process, None),
+        address,
+        links: links(Some(&place)).await,
+        search: Some(place),
+        _kept: vec![Box::new(process), Box::new(dir)],
+    }
+}
+
+/// Relay and agent over `wss`, with the audit log; downloads use the links from searches.
+pub(crate) async fn ours(build: &Build, files: &Path, variant: Variant, role: Role) -> Contender {
+    let options = PairOptions {
+        tunnels: if variant == Variant::TwoTunnels { 2 } else { 1 },
+        default_log: variant == Variant::DefaultLog,
+        ..PairOptions::new(files)
     };
-    Contender { name, role, programs, origin: Processes::default(), address, links, _kept: kept }
+    let pair = Pair::start(build, &options).await;
+    Contender {
+        name: name(build, variant),
+        role,
+        programs: programs(&pair.relay, Some(&pair.agent)),
+        address: pair.place.address,
+        links: links(Some(&pair.place)).await,
+        search: Some(pair.place.clone()),
+        _kept: vec![Box::new(pair)],
+    }
+}
+
+/// A configuration of this project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// Only warnings in the log, as for all other contenders.
+    Quiet,
+    /// The default log.
+    DefaultLog,
+    /// Two tunnels of the agent.
+    TwoTunnels,
+}
+
+/// The name of this project in a table.
+pub(crate) fn name(build: &Build, variant: Variant) -> String {
+    let variant = match variant {
+        Variant::Quiet => "",
+        Variant::DefaultLog => ", default log",
+        Variant::TwoTunnels => ", `--connections 2`",
+    };
+    let build = build.name.as_ref().map(|name| format!(", `{name}`")).unwrap_or_default();
+    format!("AudioVault Tunnel{build}{variant}")
+}
+
+/// The programs of a contender without an origin.
+pub(crate) fn programs(server: &Process, client: Option<&Process>) -> Used<Processes> {
+    Used {
+        server: Processes(vec![server.id()]),
+        client: Processes(client.into_iter().map(Process::id).collect()),
+        origin: Processes::default(),
+    }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use harness::recordings;
 
+use crate::searched;
+
 /// A size of recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Size {
@@ -78,8 +80,10 @@ pub(crate) fn write_all(dir: &Path) -> std::io::Result<()> {
         }
     }
     // Read once, so that the files are in memory for all contenders.
-    fs::read_dir(dir)?
-        .try_for_each(|entry| std::io::copy(&mut File::open(entry?.path())?, &mut std::io::sink()).map(drop))
+    fs::read_dir(dir)?.try_for_each(|entry| {
+        std::io::copy(&mut File::open(entry?.path())?, &mut std::io::sink()).map(drop)
+    })?;
+    searched::write(dir)
 }
 
 /// The header of a recording with this many bytes in all.

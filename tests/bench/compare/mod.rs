@@ -1,11 +1,11 @@
-//! Compares this project with nginx alone and with other tunnels, with the same work in one run on one machine.
-//! Prints medians of interleaved runs, and ratios. Everything is real: processes, sockets, encryption, files. Every
+//! Compares this project with nginx alone, with other tunnels in front of nginx, and with other tunnels in front of the
+//! classic AudioVault: the same work in one run on one machine. It can also compare builds of this project. Prints
+//! medians of interleaved runs, and ratios. Everything is real: processes, sockets, encryption, files. Every
 //! status and every length is checked, and every file is compared once, byte by byte.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that fails has no result")]
 
-mod client;
 mod contender;
 mod figures;
 mod files;
@@ -25,13 +25,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use self::{
-    client::Connection,
-    contender::{Contender, Role},
+    contender::{Contender, Role, Variant, name},
     figures::Run,
     files::Size,
     report::Report,
     workload::Workload,
 };
+use crate::{client::Connection, pair::Build};
 
 /// Arguments of this measurement.
 #[derive(Debug, Args)]
@@ -45,25 +45,37 @@ pub(crate) struct Arguments {
     /// Workloads to run [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<Workload>,
-    /// Contenders whose name contains this text; ours is always included [default: all]
-    #[arg(long, value_delimiter = ',')]
+    /// Contenders whose name contains this text; builds of this project are always included [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "TEXT", conflicts_with = "alone")]
     contenders: Vec<String>,
+    /// Only builds of this project, no other contenders
+    #[arg(long)]
+    alone: bool,
+    /// Directory with audiovault-relay and audiovault-agent to measure instead of those beside this program; several
+    /// are measured in turns and compared, the last one also with the aims
+    #[arg(long, value_name = "DIRECTORY")]
+    programs: Vec<PathBuf>,
     /// File for all runs, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
+impl Arguments {
+    /// Whether a contender that is not one of the builds is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        !self.alone && (self.contenders.is_empty() || self.contenders.iter().any(|part| name.contains(part)))
+    }
+}
+
 pub(crate) async fn run(arguments: Arguments) {
     let dir = TempDir::new().unwrap();
     files::write_all(dir.path()).unwrap();
-    let started = start(dir.path()).await;
-    let wanted = |contender: &&Contender| {
-        let names = &arguments.contenders;
-        contender.role == Role::Ours
-            || names.is_empty()
-            || names.iter().any(|name| contender.name.contains(name.as_str()))
+    let started = start(dir.path(), &arguments).await;
+    // Others may have been started because peers need them.
+    let measured = |contender: &&Contender| {
+        matches!(contender.role, Role::Ours | Role::OtherBuild) || arguments.wants(&contender.name)
     };
-    let contenders: Vec<&Contender> = started.iter().filter(wanted).collect();
+    let contenders: Vec<&Contender> = started.iter().filter(measured).collect();
     for contender in &contenders {
         verify(contender, dir.path()).await;
     }
@@ -72,7 +84,7 @@ pub(crate) async fn run(arguments: Arguments) {
     let mut runs = Vec::new();
     for round in 1..=arguments.runs {
         for workload in workloads {
-            for contender in &contenders {
+            for contender in contenders.iter().filter(|contender| workload.is_for(contender)) {
                 runs.push(measure(contender, *workload, Duration::from_secs_f64(arguments.seconds)).await);
             }
         }
@@ -80,19 +92,38 @@ pub(crate) async fn run(arguments: Arguments) {
     }
     let report = Report { contenders: &contenders, runs: &runs };
     println!("{}\n\n{}", report.table(), report.aims());
+    report.builds().iter().for_each(|table| println!("\n{table}"));
     if let Some(file) = arguments.json {
         let runs: Vec<Value> = runs.iter().map(Run::to_json).collect();
         fs::write(file, serde_json::to_vec_pretty(&runs).unwrap()).unwrap();
     }
 }
 
-async fn start(files: &Path) -> Vec<Contender> {
+/// Starts this project and the other contenders that are wanted.
+async fn start(files: &Path, arguments: &Arguments) -> Vec<Contender> {
+    let wanted = |name: &str| arguments.wants(name);
+    let builds = Build::all(&arguments.programs);
+    let (newest, others) = builds.split_last().expect("a build");
+    let mut all = Vec::new();
+    for build in others {
+        all.push(contender::ours(build, files, Variant::Quiet, Role::OtherBuild).await);
+    }
+    all.push(contender::ours(newest, files, Variant::Quiet, Role::Ours).await);
+    for (variant, role) in [(Variant::DefaultLog, Role::DefaultLog), (Variant::TwoTunnels, Role::Reference)] {
+        if wanted(&name(newest, variant)) {
+            all.push(contender::ours(newest, files, variant, role).await);
+        }
+    }
+    if arguments.alone {
+        return all;
+    }
+    let serve = contender::serve(newest, files).await;
+    let behind = peers::start_with_serve(&serve, wanted).await;
     let direct = contender::direct(files).await.expect("nginx, which the comparison needs");
-    let origin = direct.target(Size::Small, 0).address;
-    let peers = peers::start_all(&direct, origin).await;
     let proxied = contender::proxied(&direct).await.expect("nginx");
-    let ours = [contender::ours(files, 1).await, contender::ours(files, 2).await];
-    let mut all: Vec<Contender> = ours.into();
+    let peers = peers::start_all(&direct, wanted).await;
+    all.push(serve);
+    all.extend(behind);
     all.extend([direct, proxied]);
     all.extend(peers);
     all
@@ -113,7 +144,7 @@ async fn verify(contender: &Contender, files: &Path) {
 
 /// Runs one workload, on one thread that does nothing else.
 async fn measure(contender: &Contender, workload: Workload, about: Duration) -> Run {
-    let before = [&contender.programs, &contender.origin].map(Processes::processor_time);
+    let before = contender.programs.each(Processes::processor_time);
     let outcome = tokio::task::block_in_place(|| {
         let scope = std::thread::scope(|scope| {
             let work = scope.spawn(|| {
@@ -125,7 +156,6 @@ async fn measure(contender: &Contender, workload: Workload, about: Duration) -> 
         scope.expect("no panic")
     });
     let outcome = outcome.unwrap_or_else(|error| panic!("{}, {workload:?}: {error}", contender.name));
-    let after = [&contender.programs, &contender.origin].map(Processes::processor_time);
-    let [programs, origin] = [0, 1].map(|n| after[n].saturating_sub(before[n]));
-    Run { contender: contender.name, workload, outcome, programs, origin }
+    let used = contender.programs.each(Processes::processor_time).since(before);
+    Run { contender: contender.name.clone(), workload, outcome, used }
 }

@@ -1,5 +1,5 @@
-//! Other tunnels, each configured as its own manual says, in front of the same origin. Those that are not on the PATH
-//! are skipped.
+//! Other tunnels, each configured as its own manual says, in front of nginx or of the classic AudioVault. Those that are
+//! not on the PATH are skipped.
 
 use std::{
     fs::{self, Permissions},
@@ -10,38 +10,64 @@ use std::{
     time::Duration,
 };
 
-use harness::{address::free_address, process::Process, relay::Certificate, usage::Processes};
+use harness::{address::free_address, process::Process, relay::Certificate};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
-use crate::compare::contender::Contender;
+use crate::{
+    compare::{
+        contender::{Contender, Kept, Role, programs},
+        figures::Used,
+        files::Size,
+    },
+    pair::offers,
+};
 
 /// How long a peer may take until it offers the origin.
 const START: Duration = Duration::from_secs(20);
 
-/// Starts every peer that is installed.
-pub(crate) async fn start_all(origin: &Contender, at: SocketAddr) -> Vec<Contender> {
+/// Starts every peer that is installed, in front of nginx.
+pub(crate) async fn start_all(origin: &Contender, wanted: impl Fn(&str) -> bool) -> Vec<Contender> {
     let mut running = Vec::new();
-    for peer in PEERS {
-        let Some(programs) = peer.programs.iter().map(|name| find(name)).collect::<Option<Vec<_>>>() else {
-            eprintln!("{}: not on the PATH, skipped", peer.name);
-            continue;
-        };
-        let dir = TempDir::new().unwrap();
-        let mut control = free_address();
-        control.set_port(peer.control_port.unwrap_or(control.port()));
-        let place = Place { dir: dir.path(), origin: at, control, public: free_address() };
-        let [server, client] = (peer.commands)(&place);
-        let mut processes = vec![start(&programs[0], &server)];
-        offers(place.control).await.unwrap_or_else(|| panic!("{}: {:#?}", peer.name, processes[0].log()));
-        processes.push(start(programs.last().unwrap_or(&programs[0]), &client));
-        let public = (peer.public)(&place);
-        offers(public).await.unwrap_or_else(|| panic!("{}: {:#?}", peer.name, processes));
-        let mut contender = Contender::peer(peer.name, peer.encrypted, public, processes, dir);
-        contender.origin = Processes(origin.programs.0.clone());
-        running.push(contender);
+    for peer in PEERS.iter().filter(|peer| wanted(peer.name)) {
+        let role = Role::Peer { encrypted: peer.encrypted };
+        running.extend(run(peer, peer.name.to_owned(), role, origin).await);
     }
     running
+}
+
+/// Starts the encrypted peers and the fastest of the others, in front of the classic AudioVault.
+pub(crate) async fn start_with_serve(serve: &Contender, wanted: impl Fn(&str) -> bool) -> Vec<Contender> {
+    let mut running = Vec::new();
+    for peer in PEERS.iter().filter(|peer| peer.encrypted || peer.name == FASTEST_UNENCRYPTED) {
+        let name = format!("`serve` behind {}", peer.name);
+        if wanted(&name) {
+            running.extend(run(peer, name, Role::ServeBehind { encrypted: peer.encrypted }, serve).await);
+        }
+    }
+    running
+}
+
+/// Starts a peer; `None` if it is not installed.
+async fn run(peer: &Peer, name: String, role: Role, behind: &Contender) -> Option<Contender> {
+    let Some(found) = peer.programs.iter().map(|name| find(name)).collect::<Option<Vec<_>>>() else {
+        eprintln!("{name}: not on the PATH, skipped");
+        return None;
+    };
+    let dir = TempDir::new().unwrap();
+    let mut control = free_address();
+    control.set_port(peer.control_port.unwrap_or(control.port()));
+    let origin = behind.target(Size::Small, 0).address;
+    let place = Place { dir: dir.path(), origin, control, public: free_address() };
+    let [server, client] = (peer.commands)(&place);
+    let server = start(&found[0], &server);
+    offers(control, START).await.unwrap_or_else(|| panic!("{name}: {:#?}", server.log()));
+    let client = start(found.last().unwrap_or(&found[0]), &client);
+    let public = (peer.public)(&place);
+    let is_up = offers(public, START).await;
+    is_up.unwrap_or_else(|| panic!("{name}: {:#?}", [server.log(), client.log()]));
+    let programs = Used { origin: behind.programs.server.clone(), ..programs(&server, Some(&client)) };
+    let kept: Kept = vec![Box::new([server, client]), Box::new(dir)];
+    Some(Contender::in_front(name, role, public, programs, behind, kept).await)
 }
 
 /// The addresses of a peer's programs.
@@ -80,9 +106,11 @@ struct Peer {
     public: fn(&Place<'_>) -> SocketAddr,
 }
 
+const FASTEST_UNENCRYPTED: &str = "wstunnel `ws`";
+
 const PEERS: [Peer; 9] = [
     peer("wstunnel `wss`", true, &["wstunnel"], wstunnel_wss),
-    peer("wstunnel `ws`", false, &["wstunnel"], wstunnel_ws),
+    peer(FASTEST_UNENCRYPTED, false, &["wstunnel"], wstunnel_ws),
     peer("rathole TCP", false, &["rathole"], rathole_tcp),
     peer("rathole TLS in WebSocket", true, &["rathole"], rathole_wss),
     peer("rathole Noise", true, &["rathole"], rathole_noise),
@@ -272,16 +300,6 @@ fn chisel(place: &Place<'_>) -> [Vec<String>; 2] {
 
 fn start(program: &Path, arguments: &[String]) -> Process {
     Process::start_program(program, arguments, &[("RUST_LOG", "error".to_owned())])
-}
-
-/// Waits until a connection is accepted.
-async fn offers(address: SocketAddr) -> Option<()> {
-    let asked = async {
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(START, asked).await.ok()
 }
 
 /// A program on the PATH, or in the directories of administrators' programs.

@@ -8,10 +8,10 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::compare::{
+use crate::{
     client::{Connection, Target},
-    contender::Contender,
-    files::Size,
+    compare::{contender::Contender, files::Size},
+    searched,
 };
 
 /// Clients that pause their downloads while others search.
@@ -36,6 +36,8 @@ pub(crate) enum Workload {
     BesideBulk,
     /// 1 kB, four at a time, without load and with twenty paused listeners
     BesidePaused,
+    /// Searches on kept connections, thirty-two at a time; only contenders that know recordings
+    Search,
 }
 
 /// The result of one run of a workload.
@@ -50,6 +52,11 @@ pub(crate) struct Outcome {
 }
 
 impl Workload {
+    /// Whether this contender can do the work.
+    pub(crate) fn is_for(self, contender: &Contender) -> bool {
+        self != Self::Search || contender.search.is_some()
+    }
+
     /// Does the work for about this long, or once if it has a fixed size.
     pub(crate) async fn run(self, contender: &Contender, about: Duration) -> io::Result<Outcome> {
         match self {
@@ -61,6 +68,7 @@ impl Workload {
             Self::Anew => anew(contender, 8, about).await,
             Self::BesideBulk => beside(contender, about, bulk_without_end).await,
             Self::BesidePaused => beside(contender, about, paused).await,
+            Self::Search => searches(contender, 32, about).await,
         }
     }
 }
@@ -96,6 +104,24 @@ async fn kept(contender: &Contender, size: Size, connections: usize, about: Dura
             bytes += target.bytes;
         }
         Ok((times, bytes))
+    }))
+    .await
+}
+
+/// Every connection searches again and again.
+async fn searches(contender: &Contender, connections: usize, about: Duration) -> io::Result<Outcome> {
+    let place = contender.search.as_ref().ok_or_else(|| io::Error::other("it does not search"))?;
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push((Connection::open(place.address).await?, place.clone()));
+    }
+    let end = Instant::now() + about;
+    gather(clients.into_iter().map(|(mut connection, place)| async move {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            times.push(connection.search(&place, searched::CALL).await?.0);
+        }
+        Ok((times, 0))
     }))
     .await
 }
