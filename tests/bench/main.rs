@@ -8,6 +8,7 @@ mod far;
 mod idle;
 mod judge;
 mod pair;
+mod requests;
 mod searched;
 mod shared;
 mod soak;
@@ -33,6 +34,8 @@ enum Measurement {
     Idle(idle::Arguments),
     /// Judges one guess at a secret a thousand times.
     Judge(judge::Arguments),
+    /// Counts what one request costs relay and agent: instructions, allocations, system calls.
+    Requests(requests::Arguments),
     /// Measures several relays that share the sites.
     Shared(shared::Arguments),
     /// Runs a relay and three agents of one site under load, and checks that nothing is wrong, lost or growing.
@@ -49,6 +52,7 @@ fn main() -> io::Result<ExitCode> {
         Measurement::Far(arguments) => far::run(arguments),
         Measurement::Idle(arguments) => all_cores()?.block_on(idle::run(arguments)),
         Measurement::Judge(arguments) => judge::run(arguments),
+        Measurement::Requests(arguments) => all_cores()?.block_on(requests::run(arguments)),
         // Its load comes from one thread, which leaves the other cores to the relays.
         Measurement::Shared(arguments) => {
             Builder::new_current_thread().enable_all().build()?.block_on(shared::run(arguments));

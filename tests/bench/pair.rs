@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -155,6 +156,14 @@ impl Pair {
             .await
             .unwrap_or_else(|| panic!("no agent: {}{}", log(home, "relay.log"), log(home, "agent.log")));
         Self { relay, agent, place, _dir: dir }
+    }
+
+    /// Ends both programs and waits for that. Returns how they ended: relay, agent.
+    pub(crate) async fn end(&mut self) -> [ExitStatus; 2] {
+        self.agent.terminate();
+        let agent = self.agent.wait().await;
+        self.relay.terminate();
+        [self.relay.wait().await, agent]
     }
 }
 
