@@ -13,6 +13,7 @@ use std::{
 
 use audiovault_common::{
     error_chain::in_one_line,
+    logging::Log,
     process::{Exit, keep_memory_private, termination},
     settings::{Origins, Settings},
 };
@@ -34,9 +35,11 @@ use tokio_util::sync::CancellationToken;
 fn main() -> ExitCode {
     // Before the process has any secret.
     keep_memory_private();
+    // It outlives the runtime, whose tasks may log as long as they live.
+    let mut log = Log::default();
     match runtime() {
-        Ok(runtime) => runtime.block_on(run()),
-        Err(error) => fail(&error, Exit::Failed),
+        Ok(runtime) => runtime.block_on(run(&mut log)),
+        Err(error) => fail(&mut log, &error, Exit::Failed),
     }
 }
 
@@ -52,7 +55,7 @@ fn runtime() -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-async fn run() -> ExitCode {
+async fn run(log: &mut Log) -> ExitCode {
     // An error means that a provider is already installed, which works as well.
     let _ = aws_lc_rs::default_provider().install_default();
     let Settings { cli, origins } = match Cli::from_process() {
@@ -62,53 +65,54 @@ async fn run() -> ExitCode {
     let out = &mut io::stdout();
     let err = &mut io::stderr();
     match cli.command {
-        Command::Serve(args) => serve(*args, &origins).await,
-        Command::Site(args) => ended(site::run(args, out, err).await, |error| error.exit()),
-        Command::User(args) => ended(account::user(args, out).await, |error| error.exit()),
-        Command::Token(args) => ended(account::token(args, out).await, |error| error.exit()),
-        Command::Audit(args) => ended(data::audit(args, out).await, |error| error.exit()),
-        Command::Import(args) => ended(data::import(args, out).await, |error| error.exit()),
-        Command::Backup(args) => ended(data::backup(args, out).await, |error| error.exit()),
-        Command::Health(args) => ended(health::check(&args.url).await, |_| Exit::Failed),
-        Command::Config(args) => config(args.command, &origins, out),
+        Command::Serve(args) => serve(*args, &origins, log).await,
+        Command::Site(args) => ended(log, site::run(args, out, err).await, |error| error.exit()),
+        Command::User(args) => ended(log, account::user(args, out).await, |error| error.exit()),
+        Command::Token(args) => ended(log, account::token(args, out).await, |error| error.exit()),
+        Command::Audit(args) => ended(log, data::audit(args, out).await, |error| error.exit()),
+        Command::Import(args) => ended(log, data::import(args, out).await, |error| error.exit()),
+        Command::Backup(args) => ended(log, data::backup(args, out).await, |error| error.exit()),
+        Command::Health(args) => ended(log, health::check(&args.url).await, |_| Exit::Failed),
+        Command::Config(args) => config(args.command, &origins, out, log),
     }
 }
 
 /// The exit code of a command. Prints the error if there is one.
-fn ended<E: Error>(result: Result<(), E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
+fn ended<E: Error>(log: &mut Log, result: Result<(), E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, exit(&error)),
+        Err(error) => fail(log, &error, exit(&error)),
     }
 }
 
-fn config(command: ConfigCommand, origins: &Origins, out: &mut impl Write) -> ExitCode {
+fn config(command: ConfigCommand, origins: &Origins, out: &mut impl Write, log: &mut Log) -> ExitCode {
     let text = match command {
         ConfigCommand::Check(args) => match ServeConfig::load(*args) {
             Ok(_) => "The configuration can be used.\n".to_owned(),
-            Err(error) => return fail(&origins.locate(error), Exit::Misconfigured),
+            Err(error) => return fail(log, &origins.locate(error), Exit::Misconfigured),
         },
         ConfigCommand::Example => settings::example::<Cli>(),
         ConfigCommand::Reference => settings::reference::<Cli>(),
     };
-    ended(out.write_all(text.as_bytes()), |_| Exit::Failed)
+    ended(log, out.write_all(text.as_bytes()), |_| Exit::Failed)
 }
 
-async fn serve(args: ServeArgs, origins: &Origins) -> ExitCode {
+async fn serve(args: ServeArgs, origins: &Origins, log: &mut Log) -> ExitCode {
     let config = match ServeConfig::load(args) {
         Ok(config) => config,
-        Err(error) => return fail(&origins.locate(error), Exit::Misconfigured),
+        Err(error) => return fail(log, &origins.locate(error), Exit::Misconfigured),
     };
-    if let Err(error) = config.log.init() {
-        return fail(&error, Exit::Failed);
+    match config.log.start_in_background() {
+        Ok(started) => *log = started,
+        Err(error) => return fail(log, &error, Exit::Failed),
     }
     ABOUT.warn_of_slow_build();
     let shutdown = CancellationToken::new();
     match termination() {
         Ok(asked_to_end) => tokio::spawn(cancel_after(asked_to_end, shutdown.clone())),
-        Err(error) => return fail(&error, Exit::Failed),
+        Err(error) => return fail(log, &error, Exit::Failed),
     };
-    ended(app::run(config, shutdown).await, |_| Exit::Failed)
+    ended(log, app::run(config, shutdown).await, |_| Exit::Failed)
 }
 
 /// Makes the relay drain once the process is asked to end.
@@ -118,8 +122,8 @@ async fn cancel_after(asked_to_end: impl Future<Output = ()>, shutdown: Cancella
 }
 
 /// Prints an error and its causes in one line.
-fn fail(error: &dyn Error, exit: Exit) -> ExitCode {
+fn fail(log: &mut Log, error: &dyn Error, exit: Exit) -> ExitCode {
     // If standard error is closed, there is no other place to report the error.
-    let _ = writeln!(io::stderr(), "error: {}", in_one_line(error));
+    let _ = log.write_all(format!("error: {}\n", in_one_line(error)).as_bytes());
     exit.into()
 }

@@ -28,6 +28,7 @@ mod limits;
 mod linked_calls;
 mod links;
 mod load;
+mod log;
 mod login;
 mod many_sites;
 mod memory;

@@ -80,6 +80,8 @@ pub struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     lines: watch::Receiver<usize>,
+    /// Whether the lines are read, or stay in the pipes.
+    reading: watch::Sender<bool>,
 }
 
 impl Process {
@@ -101,9 +103,17 @@ impl Process {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (sender, lines) = watch::channel(0);
         let sender = Arc::new(sender);
-        tokio::spawn(read(child.stdout.take().expect("piped"), Arc::clone(&log), Arc::clone(&sender)));
-        tokio::spawn(read(child.stderr.take().expect("piped"), Arc::clone(&log), sender));
-        Self { child, log, lines }
+        let reading = watch::Sender::new(true);
+        let out = Reader { log: Arc::clone(&log), count: Arc::clone(&sender), reading: reading.subscribe() };
+        let err = Reader { log: Arc::clone(&log), count: sender, reading: reading.subscribe() };
+        tokio::spawn(out.read(child.stdout.take().expect("piped")));
+        tokio::spawn(err.read(child.stderr.take().expect("piped")));
+        Self { child, log, lines, reading }
+    }
+
+    /// Stops or continues to read what the program writes. What is not read stays in the pipes, until they are full.
+    pub fn set_reading(&self, reading: bool) {
+        self.reading.send_replace(reading);
     }
 
     /// Starts any program that writes its log to a file, as at a hoster: for measurements, because nothing reads that
@@ -117,7 +127,7 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
         let child = spawn(command, Stdio::null(), log.into());
-        Self { child, log: Arc::default(), lines: watch::channel(0).1 }
+        Self { child, log: Arc::default(), lines: watch::channel(0).1, reading: watch::Sender::new(false) }
     }
 
     /// All lines that have been logged so far.
@@ -226,11 +236,22 @@ fn spawn(mut command: Command, stdout: Stdio, stderr: Stdio) -> Child {
     command.spawn().expect("the program starts")
 }
 
-async fn read(pipe: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>, count: Arc<watch::Sender<usize>>) {
-    let mut lines = BufReader::new(pipe).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        log.lock().expect("no panic under the lock").push(line);
-        count.send_modify(|count| *count += 1);
+/// Collects the lines of a pipe.
+struct Reader {
+    log: Arc<Mutex<Vec<String>>>,
+    count: Arc<watch::Sender<usize>>,
+    reading: watch::Receiver<bool>,
+}
+
+impl Reader {
+    async fn read(mut self, pipe: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            self.log.lock().expect("no panic under the lock").push(line);
+            self.count.send_modify(|count| *count += 1);
+            // An error means that the process is no longer watched; then it is read to its end.
+            let _ = self.reading.wait_for(|reading| *reading).await;
+        }
     }
 }
 

@@ -35,10 +35,13 @@ async fn erase(args: EraseArgs) -> Result<ExitCode, CommandError> {
     let erased = work.await.map_err(runtime)?.map_err(runtime)?;
     io::stdout().write_all(to_text(&erased, &ids).as_bytes()).map_err(runtime)?;
     for path in &erased.left_alone {
-        say(&format!(
-            "{} is not an audit log file and was not searched; unpack it, or erase the call from it yourself",
-            path.display()
-        ));
+        say(
+            &mut io::stderr(),
+            &format!(
+                "{} is not an audit log file and was not searched; unpack it, or erase the call from it yourself",
+                path.display()
+            ),
+        );
     }
     Ok(if erased.left_alone.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 use audiovault_common::{
     advice::{Advice, with_advice},
-    logging::LogConfig,
+    logging::{Log, LogConfig, LogError},
     process::{Exit, keep_memory_private},
     settings::{Origins, Settings, SettingsError, Typed, one_line},
 };
@@ -59,6 +59,8 @@ impl From<ConfigError> for CommandError {
 pub fn run() -> ExitCode {
     // Before any secret is in memory.
     keep_memory_private();
+    // It outlives the runtime, whose tasks may log as long as they live.
+    let mut log = Log::default();
     let line = CommandLine::of_this_process();
     let Settings { cli, origins } = match line.read() {
         Ok(settings) => settings,
@@ -66,24 +68,32 @@ pub fn run() -> ExitCode {
         Err(error) => {
             return match line.is_check() {
                 Some(asked) => check::unreadable(&error, asked),
-                None => misconfigured(&error),
+                None => misconfigured(&mut log, &error),
             };
         }
     };
-    // The table says everything; with an explicit log level the log is shown too.
-    let tells_by_itself = matches!(cli.command, Command::Check(_) | Command::Config(_));
-    let logs = |common: &&CommonArgs| !tells_by_itself || common.log_level != DEFAULT_LOG_LEVEL;
-    if let Some(common) = cli.command.common().filter(logs)
-        && let Err(error) = start_log(common)
-    {
-        return misconfigured(&origins.locate(error));
-    }
-    classic::install_provider();
     if let Some(limits) = cli.command.limits() {
         // Before other threads start, so that all of them have the same niceness.
         be_nice(limits.nice);
         make_room(limits.max_streams, cli.command.max_connections());
     }
+    // The table says everything; with an explicit log level the log is shown too.
+    let tells_by_itself = matches!(cli.command, Command::Check(_) | Command::Config(_));
+    let logs = |common: &&CommonArgs| !tells_by_itself || common.log_level != DEFAULT_LOG_LEVEL;
+    if let Some(common) = cli.command.common().filter(logs) {
+        let config = match log_config(common) {
+            Ok(config) => config,
+            Err(error) => return misconfigured(&mut log, &origins.locate(error)),
+        };
+        let is_service = matches!(cli.command, Command::Tunnel(_) | Command::Serve(_));
+        match if is_service { config.start_in_background() } else { config.start() } {
+            Ok(started) => log = started,
+            // A second start, in a program that embeds this one, leaves its log as it is.
+            Err(LogError::Taken(_)) => {}
+            Err(error) => return failed(&mut log, &error),
+        }
+    }
+    classic::install_provider();
     // One thread for everything but the disks: a request is so little work that waking another thread would cost more
     // than the work, and the machine belongs to the PBX.
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -92,12 +102,12 @@ pub fn run() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(error) => return failed(&mut log, &error),
     };
     let code =
         runtime.block_on(dispatch(cli.command, line, &origins)).unwrap_or_else(|failure| match failure {
-            CommandError::Config(error) => misconfigured(&origins.locate(error)),
-            CommandError::Runtime(error) => failed(error.as_ref()),
+            CommandError::Config(error) => misconfigured(&mut log, &origins.locate(error)),
+            CommandError::Runtime(error) => failed(&mut log, error.as_ref()),
         });
     // A disk that never responds must not keep the process from ending.
     runtime.shutdown_background();
@@ -137,13 +147,11 @@ impl CommandLine {
     }
 }
 
-/// Starts the log that the flags describe.
-fn start_log(common: &CommonArgs) -> Result<(), ConfigError> {
+/// The log that the flags describe.
+fn log_config(common: &CommonArgs) -> Result<LogConfig, ConfigError> {
     let log = LogConfig::new(common.log_format, &common.log_level)
         .map_err(|_| ConfigError::LogLevel(common.log_level.clone()))?;
-    // A second start, in a program that embeds this one, leaves its log as it is.
-    let _ = log.without_modules().init();
-    Ok(())
+    Ok(log.without_modules())
 }
 
 async fn dispatch(command: Command, line: CommandLine, origins: &Origins) -> Result<ExitCode, CommandError> {
@@ -183,24 +191,27 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("give a command, such as install, check, tunnel, serve, search or get; --help explains them");
+        say(
+            &mut io::stderr(),
+            "give a command, such as install, check, tunnel, serve, search or get; --help explains them",
+        );
         return Exit::Misconfigured.into();
     }
-    say(&one_line(error));
+    say(&mut io::stderr(), &one_line(error));
     Exit::Misconfigured.into()
 }
 
-fn misconfigured(error: &dyn Advice) -> ExitCode {
-    say(&with_advice(error));
+fn misconfigured(log: &mut Log, error: &dyn Advice) -> ExitCode {
+    say(log, &with_advice(error));
     Exit::Misconfigured.into()
 }
 
-fn failed(error: &dyn Advice) -> ExitCode {
-    say(&with_advice(error));
+fn failed(log: &mut Log, error: &dyn Advice) -> ExitCode {
+    say(log, &with_advice(error));
     Exit::Failed.into()
 }
 
-fn say(line: &str) {
+fn say(err: &mut impl Write, line: &str) {
     // Standard error may be closed; then there is no other place for the message.
-    let _ = writeln!(io::stderr(), "audiovault-agent: {line}");
+    let _ = err.write_all(format!("audiovault-agent: {line}\n").as_bytes());
 }

@@ -10,7 +10,7 @@ use std::{
 
 use audiovault_protocol::{frame::one_line, message::DriverStatus};
 
-use super::{CommandError, failed, runtime};
+use super::{CommandError, runtime};
 use crate::{
     app::report,
     config::{
@@ -26,10 +26,7 @@ use crate::{
 /// Shows the state. The exit code is that of `health`: whether the agent is connected.
 pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, CommandError> {
     let now = SystemTime::now();
-    let state = match state::read(state_file(args.state_file.as_ref())?, now) {
-        Ok(state) => state,
-        Err(error) => return Ok(failed(&error)),
-    };
+    let state = state::read(state_file(args.state_file.as_ref())?, now).map_err(runtime)?;
     let text = if args.json {
         serde_json::to_string_pretty(&state).map_err(runtime)? + "\n"
     } else {
@@ -41,13 +38,9 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, CommandError> {
 
 /// Shows by the exit code whether the agent is connected.
 pub(super) fn health(args: &HealthArgs) -> Result<ExitCode, CommandError> {
-    match state::check(state_file(args.state_file.as_ref())?, SystemTime::now()) {
-        Ok(()) => {
-            writeln!(io::stdout(), "connected").map_err(runtime)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => Ok(failed(&error)),
-    }
+    state::check(state_file(args.state_file.as_ref())?, SystemTime::now()).map_err(runtime)?;
+    writeln!(io::stdout(), "connected").map_err(runtime)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
