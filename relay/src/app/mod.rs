@@ -5,6 +5,7 @@ pub mod listeners;
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +13,11 @@ use std::{
     time::Duration,
 };
 
-use audiovault_common::listener::{Gate, Listening};
-use audiovault_common::systemd;
+use audiovault_common::{
+    error_chain::in_one_line,
+    listener::{Gate, Listening},
+    systemd,
+};
 use audiovault_protocol::{identity::site::SiteId, limits::CLOSE_TIMEOUT};
 use jiff::Timestamp;
 use tokio_util::{
@@ -243,6 +247,24 @@ pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(),
 /// are long enough to install a new version.
 const A_MOMENT: Duration = Duration::from_secs(120);
 
+/// Opens the spool: in the directory of the configuration, or beside a SQLite database. A relay can run without the
+/// latter, for example while another one that it replaces still uses it.
+fn open_spool(directory: Option<&Path>, database: Option<&Path>) -> Result<Option<Spool>, SpoolError> {
+    if let Some(directory) = directory {
+        return Spool::open(directory, MAX_SPOOL_LEN).map(Some);
+    }
+    let Some(database) = database else { return Ok(None) };
+    Ok(Spool::open_beside(database, MAX_SPOOL_LEN)
+        .inspect_err(|error| {
+            tracing::info!(
+                error = in_one_line(error),
+                code = "audit_log.without_spool",
+                "audit events go to the database without a spool"
+            );
+        })
+        .ok())
+}
+
 /// The parts of a relay that exist before it listens: database, sites, limits, audit log, cluster.
 struct Parts {
     store: Store,
@@ -262,8 +284,7 @@ impl Parts {
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.site_maximum));
         let limits = Arc::new(Limits::new(&config.limits));
-        let spool =
-            config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
+        let spool = open_spool(config.records.spool_dir.as_deref(), store.file())?;
         if let Some(records) = spool.as_ref().map(Spool::records).filter(|records| *records > 0) {
             tracing::info!(
                 records,

@@ -27,7 +27,7 @@ mod transfer;
 mod user_sessions;
 mod users;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use audiovault_protocol::identity::site::SiteId;
 use data_encoding::HEXLOWER;
@@ -80,6 +80,14 @@ impl Store {
     #[must_use]
     pub fn with_name_rest(self, name_rest: Duration) -> Self {
         Self { name_rest, ..self }
+    }
+
+    /// The file of a SQLite database.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.backend {
+            Backend::Sqlite(file) => Some(&file.path),
+            Backend::Postgres(_) => None,
+        }
     }
 
     /// Begins a transaction without an operators' event, with a statement that takes the write lock.

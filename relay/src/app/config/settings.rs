@@ -97,8 +97,8 @@ pub struct ServeArgs {
     #[arg(long, help_heading = "Database", value_name = "URL")]
     pub database: Option<String>,
 
-    /// Directory in which audit events and history wait while the database is unreachable, at most 256 MiB; only this
-    /// relay may use it [default: at most 20,000 of them wait in memory]
+    /// Directory in which audit events and history wait for the database, at most 256 MiB; only this relay may use it
+    /// [default: beside a SQLite database; for PostgreSQL, at most 20,000 of them wait in memory]
     #[arg(long, help_heading = "Database", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
 

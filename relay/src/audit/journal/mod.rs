@@ -2,9 +2,11 @@
 //! down what it records.
 //!
 //! Records wait in a bounded queue. A writer takes them in batches, within a hundredth of a second; the
-//! progress of deliveries is written once a second. If the database is full, locked or gone, records are lost
-//! in the end, but no download ever fails because of it. The relay counts and shows how many records wait and
-//! how many were lost. With a spool directory, records wait on a local disk.
+//! progress of deliveries is written once a second. With a spool, the events of a busy relay go to a file on the
+//! local disk first, and into the database in large transactions twice a second: a row that is written alone
+//! changes pages of a table and four indexes, and pages of many rows are written once. If the database is full,
+//! locked or gone, records wait in the spool, or in memory without one. They are lost in the end, but no download
+//! ever fails because of it. The relay counts and shows how many records wait and how many were lost.
 
 mod delivery;
 mod repair;
@@ -74,6 +76,13 @@ enum Waiting {
     Delivery(Box<AuditEvent>, Arc<Live>),
 }
 
+impl Waiting {
+    /// True for events of the audit log and the progress of deliveries.
+    fn is_event(&self) -> bool {
+        matches!(self, Self::Delivery(..) | Self::Record(Record::Audit(_) | Record::Progress(_)))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
@@ -86,6 +95,17 @@ struct Queue {
 }
 
 impl Queue {
+    /// Takes out the events before the first record of another kind.
+    fn take_events(&mut self) -> Vec<Record> {
+        let other = self.waiting.iter().position(|waiting| !waiting.is_event());
+        self.take(other.unwrap_or(usize::MAX))
+    }
+
+    /// True if the first record is no event. Other relays and pages wait for it.
+    fn is_urgent(&self) -> bool {
+        self.waiting.front().is_some_and(|waiting| !waiting.is_event())
+    }
+
     /// Takes out the records that are written next, at most `most`.
     fn take(&mut self, most: usize) -> Vec<Record> {
         let count = self.waiting.len().min(most);
@@ -143,8 +163,7 @@ impl Journal {
         Self::start_with(store, tunnels, None)
     }
 
-    /// As [`Journal::start`], with a spool on a local disk for the records that wait while the database is
-    /// away.
+    /// As [`Journal::start`], with a spool on a local disk for the records that wait for the database.
     pub fn start_with(store: Store, tunnels: Arc<dyn OpenTunnels>, spool: Option<Spool>) -> JournalWriter {
         let spooled = AtomicU64::new(spool.as_ref().map_or(0, Spool::records));
         let queue = Mutex::default();

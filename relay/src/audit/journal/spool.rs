@@ -1,8 +1,9 @@
-//! The spool: records that wait in a file on a local disk while the database is away.
+//! The spool: records that wait in a file on a local disk, for the next large transaction or while the database
+//! is away.
 //!
 //! Neither a long outage nor the end of this process loses them. The file has one line of JSON for each record,
-//! in their order. It is emptied when all of its records have been delivered. A relay that is killed before
-//! that delivers them again; the statements that write records skip those that the database already has.
+//! in their order. Records leave it when the database has them. A relay that is killed before that delivers them
+//! again; the statements that write records skip those that the database already has.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -15,6 +16,10 @@ use crate::store::Record;
 
 /// The name of the file in the configured directory.
 const NAME: &str = "journal.spool";
+/// What follows the name of a SQLite database in the name of its spool.
+const SUFFIX: &str = "-spool";
+/// What follows the name of the spool in the name of the file that replaces it.
+const NEXT: &str = ".next";
 /// The maximum size of the file in bytes: half a million events of about 500 bytes, a busy relay's whole day.
 pub const MAX_SPOOL_LEN: u64 = 256 << 20;
 
@@ -37,6 +42,7 @@ pub enum SpoolError {
 /// The file, locked for this process.
 #[derive(Debug)]
 pub struct Spool {
+    path: PathBuf,
     file: File,
     /// Bytes of whole lines.
     len: u64,
@@ -58,15 +64,28 @@ impl Spool {
         let path = directory.join(NAME);
         let failed = |source| SpoolError::Open { path: path.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(failed)?;
+        Self::open_file(path, most)
+    }
+
+    /// Opens the spool beside a SQLite database, as [`Spool::open`].
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn open_beside(database: &Path, most: u64) -> Result<Self, SpoolError> {
+        let mut path = database.as_os_str().to_owned();
+        path.push(SUFFIX);
+        Self::open_file(path.into(), most)
+    }
+
+    fn open_file(path: PathBuf, most: u64) -> Result<Self, SpoolError> {
+        let failed = |source| SpoolError::Open { path: path.clone(), source };
+        let file = options().open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse(path)),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let mut spool = Self { file, len: 0, delivered: 0, read: 0, records: 0, most };
+        let mut spool = Self { path: path.clone(), file, len: 0, delivered: 0, read: 0, records: 0, most };
         spool.measure().map_err(failed)?;
         Ok(spool)
     }
@@ -89,7 +108,8 @@ impl Spool {
         self.records
     }
 
-    /// Appends records, and returns for how many of them there was room. They are on disk when this returns.
+    /// Appends records, and returns for how many of them there was room. The end of this process does not lose them;
+    /// the end of the machine may, until [`Spool::sync`].
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<usize> {
         let mut lines = Vec::new();
         let mut taken = 0;
@@ -104,8 +124,7 @@ impl Spool {
             taken += 1;
         }
         self.file.seek(SeekFrom::Start(self.len))?;
-        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
+        if let Err(error) = self.file.write_all(&lines) {
             // A part of a line must not be read as a record.
             let _ = self.file.set_len(self.len);
             return Err(error);
@@ -113,6 +132,46 @@ impl Spool {
         self.len += lines.len() as u64;
         self.records += taken as u64;
         Ok(taken)
+    }
+
+    /// Returns when all records are on disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// The position behind the last record.
+    pub(super) fn end(&self) -> Position {
+        Position { len: self.len, records: self.records }
+    }
+
+    /// Notes that the database has all records before this position, and removes them from the file.
+    pub(super) fn delivered_until(&mut self, position: Position) -> io::Result<()> {
+        self.delivered = position.len;
+        self.records = self.records.saturating_sub(position.records);
+        if self.delivered < self.len {
+            // Records came while the database wrote. A file that has only those takes the place of this one, so that
+            // a relay that is killed meanwhile leaves one or the other.
+            self.drop_delivered()
+        } else {
+            self.empty()
+        }
+    }
+
+    fn drop_delivered(&mut self) -> io::Result<()> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(NEXT);
+        let mut file = options().truncate(true).open(&path)?;
+        file.try_lock()?;
+        self.file.seek(SeekFrom::Start(self.delivered))?;
+        let len = io::copy(&mut (&self.file).take(self.len - self.delivered), &mut file)?;
+        fs::rename(&path, &self.path)?;
+        (self.file, self.len, self.delivered, self.read) = (file, len, 0, 0);
+        Ok(())
+    }
+
+    fn empty(&mut self) -> io::Result<()> {
+        (self.len, self.delivered, self.read, self.records) = (0, 0, 0, 0);
+        self.file.set_len(0)
     }
 
     /// The next records that must be delivered, at most `most`. Returns the same ones until
@@ -146,12 +205,22 @@ impl Spool {
     pub(super) fn delivered(&mut self, records: usize) -> io::Result<()> {
         self.delivered = self.read;
         self.records = self.records.saturating_sub(records as u64);
-        if self.delivered >= self.len {
-            (self.len, self.delivered, self.read, self.records) = (0, 0, 0, 0);
-            self.file.set_len(0)?;
-        }
-        Ok(())
+        if self.delivered >= self.len { self.empty() } else { Ok(()) }
     }
+}
+
+/// A position in the spool, between two records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    len: u64,
+    /// The number of records before it that have not been delivered.
+    pub(super) records: u64,
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
 }
 
 #[cfg(test)]
@@ -196,6 +265,25 @@ mod tests {
         spool.delivered(3).unwrap();
         assert_eq!((spool.records(), spool.next(9).unwrap().len()), (0, 0));
         assert_eq!(fs::metadata(dir.path().join("made").join(NAME)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn records_that_came_while_others_were_delivered_stay() {
+        let dir = TempDir::new().unwrap();
+        let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        spool.append(&records(0..5)).unwrap();
+        let first = spool.end();
+        spool.append(&records(5..7)).unwrap();
+        spool.delivered_until(first).unwrap();
+        assert_eq!(spool.records(), 2);
+        assert!(matches!(Spool::open(dir.path(), MAX_SPOOL_LEN), Err(SpoolError::InUse(_))));
+        spool.append(&records(7..8)).unwrap();
+        drop(spool);
+        let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        assert_eq!(bytes(&spool.next(9).unwrap()), [5, 6, 7]);
+        spool.delivered_until(spool.end()).unwrap();
+        assert_eq!((spool.records(), spool.next(9).unwrap().len()), (0, 0));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

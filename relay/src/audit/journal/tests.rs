@@ -203,6 +203,92 @@ async fn what_waits_on_disk_outlives_the_relay_and_is_written_once() {
 }
 
 #[tokio::test]
+async fn a_busy_relay_that_is_killed_loses_nothing_that_is_in_the_spool() {
+    let place = Place::on(Fresh::file()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        Journal::start_with(place.store.clone(), Arc::<Registry>::clone(&place.registry), Some(spool))
+    };
+    let mut recorded = 0;
+    for _ in 0..3 {
+        let writer = start();
+        let journal = writer.journal();
+        let mut open = Vec::new();
+        // Events that come shortly after others wait in the spool.
+        wait_for(async || {
+            let delivery = journal.deliver(event(&format!("r{recorded}"), "1.2"), None);
+            recorded += 1;
+            delivery.handed_over(7);
+            delivery.ended(DeliveryEnd::Complete);
+            // Every second one has not ended when it is kept.
+            open.extend((recorded % 2 == 0).then_some(delivery));
+            Some(()).filter(|()| recorded % 20 == 0 && journal.shared.spooled.load(Ordering::Relaxed) > 0)
+        })
+        .await;
+        drop(open);
+        wait_for(async || {
+            let queue = journal.lock();
+            Some(()).filter(|()| queue.waiting.is_empty() && queue.in_hand == 0)
+        })
+        .await;
+        // Killed: it reports to no other part that it ends.
+        writer.task.abort();
+        wait_for(async || Some(()).filter(|()| writer.task.is_finished())).await;
+    }
+    let writer = start();
+    let journal = writer.journal();
+    let rows = wait_for(async || {
+        let rows = place.store.audit(&AuditFilter::default(), 10_000).await.unwrap();
+        Some(rows).filter(|rows| rows.len() == recorded)
+    })
+    .await;
+    assert!(rows.iter().all(|row| [0, 7].contains(&row.bytes)), "{rows:?}");
+    wait_for(async || Some(()).filter(|()| journal.shared.spooled.load(Ordering::Relaxed) == 0)).await;
+    writer.close().await;
+    assert_eq!(Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap().records(), 0);
+}
+
+#[tokio::test]
+async fn a_delivery_that_ends_while_it_is_kept_is_on_record_whole() {
+    let place = Place::on(Fresh::file()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+    let writer =
+        Journal::start_with(place.store.clone(), Arc::<Registry>::clone(&place.registry), Some(spool));
+    let journal = writer.journal();
+    let mut deliveries = Vec::new();
+    wait_for(async || {
+        deliveries.push(journal.deliver(event(&format!("r{}", deliveries.len()), "1.2"), None));
+        Some(()).filter(|()| journal.shared.spooled.load(Ordering::Relaxed) > 2)
+    })
+    .await;
+    let count = deliveries.len();
+    for delivery in deliveries {
+        delivery.handed_over(7);
+        delivery.ended(DeliveryEnd::Complete);
+    }
+    let is_whole = |row: &AuditEvent| row.outcome == Outcome::Complete && row.bytes == 7;
+    place.wait_for_events(|rows| rows.len() == count && rows.iter().all(is_whole)).await;
+    assert_eq!(journal.health().lost, 0);
+}
+
+#[tokio::test]
+async fn events_are_written_without_a_spool_that_cannot_be_written() {
+    let place = Place::on(Fresh::file()).await;
+    let dir = tempfile::tempdir().unwrap();
+    // It has no room for an event.
+    let spool = Spool::open(dir.path(), 10).unwrap();
+    let writer =
+        Journal::start_with(place.store.clone(), Arc::<Registry>::clone(&place.registry), Some(spool));
+    for n in 0..50 {
+        writer.journal().record(closed(&format!("r{n}"), "1.2"));
+        place.wait_for_events(|rows| rows.len() == n + 1).await;
+    }
+    assert_eq!(writer.journal().health().lost, 0);
+}
+
+#[tokio::test]
 async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
     let queue = Mutex::default();
     let news = Notify::new();

@@ -1,7 +1,13 @@
 //! The task that writes the journal's records to the database.
+//!
+//! After a calm time, records are written at once. A busy relay with a spool *keeps* its events: they go to the
+//! spool, and the next [`STORE_INTERVAL`] *stores* them in one transaction. Meanwhile further events are kept. A
+//! spool that has records which are not in memory has a *backlog*: of an earlier run, or because the database
+//! failed. Then records are read from the spool and written in batches, before those in memory.
 
 use std::{
     collections::HashMap,
+    future::pending,
     io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -9,9 +15,12 @@ use std::{
 
 use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
 
-use super::{Journal, OpenTunnels, Spool, Waiting, repair::repair};
+use super::{Journal, OpenTunnels, Spool, Waiting, repair::repair, spool::Position};
 use crate::{
     model::audit::Outcome,
     store::{Record, Store, StoreError, Traffic, TrafficShare, hour},
@@ -20,6 +29,14 @@ use crate::{
 /// How long records are collected before they are written. A relay that is killed may lose the records of this
 /// time.
 const GATHER: Duration = Duration::from_millis(10);
+/// The time between two transactions of a busy relay with a spool. Pages show a search or the end of a delivery after
+/// this time at most. Ten thousand requests a second are five thousand rows, which share the pages that they change.
+const STORE_INTERVAL: Duration = Duration::from_millis(500);
+/// Most events in one of these transactions, and most that are kept for the next one, at about 500 bytes each. The
+/// write lock is held for less than a tenth of a second, where other writers wait five seconds for it.
+const MAX_KEPT: usize = 10_000;
+/// How long events go to the database at once after the spool could not be written.
+const WITHOUT_SPOOL: Duration = Duration::from_secs(1);
 /// The time between two looks at the progress of deliveries.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often traffic is counted and a sign of life is written, in ticks of [`WRITE_INTERVAL`].
@@ -40,9 +57,36 @@ pub(super) struct Writer {
     batch: Vec<Record>,
     /// How many records of the batch were read from the spool.
     from_spool: usize,
-    /// The place where records wait while the database is away. `None` while a blocking thread uses it.
+    /// The place where records wait for the database. `None` while a blocking thread uses it.
     spool: Option<Spool>,
+    /// Events that are also in the spool, and wait for the next transaction.
+    kept: Vec<Record>,
+    /// The transaction under way.
+    storing: Option<Storing>,
+    /// When kept events are stored.
+    next_store: Instant,
+    /// Until when the spool is not used, because it could not be written.
+    no_spool_until: Instant,
     counted: HashMap<SiteId, Traffic>,
+}
+
+/// A transaction with kept events.
+#[derive(Debug)]
+struct Storing {
+    task: JoinHandle<Result<(), StoreError>>,
+    /// The end of its events in the spool.
+    end: Position,
+}
+
+impl Storing {
+    /// Completes when the transaction has ended; never if there is none. May be dropped and called again.
+    async fn ended(storing: &mut Option<Self>) -> Result<(), StoreError> {
+        match storing {
+            // It ends otherwise only with the runtime. Then the events are in the spool.
+            Some(storing) => (&mut storing.task).await.unwrap_or(Ok(())),
+            None => pending().await,
+        }
+    }
 }
 
 impl Writer {
@@ -54,7 +98,20 @@ impl Writer {
     ) -> Self {
         let batch = Vec::new();
         let counted = HashMap::new();
-        Self { journal, store, tunnels, batch, from_spool: 0, spool, counted }
+        let now = Instant::now();
+        Self {
+            journal,
+            store,
+            tunnels,
+            batch,
+            from_spool: 0,
+            spool,
+            kept: Vec::new(),
+            storing: None,
+            next_store: now,
+            no_spool_until: now,
+            counted,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -66,7 +123,7 @@ impl Writer {
             let failing = self.journal.lock().failing.is_some();
             tokio::select! {
                 _ = ticks.tick() => {
-                    self.follow_deliveries();
+                    self.follow_deliveries(Follow::All);
                     self.journal.count_unauthenticated(false);
                     // What passes in the meantime is counted when the database is back.
                     if ticked % SLOW_TICKS == 0 && !failing {
@@ -79,21 +136,115 @@ impl Writer {
                     ticked += 1;
                 }
                 () = self.journal.shared.news.notified(), if !failing => tokio::time::sleep(GATHER).await,
+                stored = Storing::ended(&mut self.storing) => self.stored(stored).await,
+                () = sleep_until(self.next_store), if !self.kept.is_empty() && self.storing.is_none() => {}
             }
             if self.journal.lock().closed {
                 break;
             }
-            self.write_all().await;
+            self.proceed().await;
         }
-        self.follow_deliveries();
+        self.follow_deliveries(Follow::All);
         self.journal.count_unauthenticated(true);
         self.count_traffic();
         let _ = timeout(LAST_WRITES, async {
+            if self.storing.is_some() {
+                let stored = Storing::ended(&mut self.storing).await;
+                self.stored(stored).await;
+            }
+            // They are written from the spool.
+            self.kept.clear();
             self.write_all().await;
             self.store.stop_run(self.journal.run()).await
         })
         .await;
         self.spill().await;
+    }
+
+    /// Writes what waits, keeps it in the spool, or stores what is kept.
+    async fn proceed(&mut self) {
+        let now = Instant::now();
+        if self.storing.is_some() {
+            if now >= self.no_spool_until {
+                self.keep().await;
+            }
+            return;
+        }
+        let is_due = now >= self.next_store;
+        let at_once = self.spool.is_none() || self.has_backlog() || now < self.no_spool_until || is_due;
+        if self.kept.is_empty() && at_once {
+            self.next_store = now + STORE_INTERVAL;
+            return self.write_all().await;
+        }
+        if is_due {
+            self.follow_deliveries(Follow::Ends);
+        }
+        let is_kept = self.keep().await;
+        let is_urgent = self.journal.lock().is_urgent();
+        if is_due || !is_kept || is_urgent || self.kept.len() >= MAX_KEPT {
+            self.begin_to_store();
+        }
+        if self.storing.is_none() && (!is_kept || is_urgent) {
+            self.write_all().await;
+        }
+    }
+
+    /// Puts the events that wait into the spool. Returns false if the spool does not take them; then they wait in memory.
+    async fn keep(&mut self) -> bool {
+        let events = self.journal.lock().take_events();
+        if events.is_empty() {
+            return true;
+        }
+        let had_backlog = self.has_backlog();
+        let kept = self.append(events, |_| Ok(())).await;
+        self.journal.lock().in_hand = 0;
+        if had_backlog || self.kept.len() + kept.spooled.len() > 2 * MAX_KEPT {
+            // More than fits into memory: the spool has a backlog from here on.
+            self.kept.clear();
+        } else {
+            self.kept.extend(kept.spooled);
+        }
+        let is_kept = kept.left.is_empty();
+        if !is_kept {
+            self.no_spool_until = Instant::now() + WITHOUT_SPOOL;
+            self.journal.put_back(kept.left);
+        }
+        is_kept
+    }
+
+    /// Begins a transaction with all kept events.
+    fn begin_to_store(&mut self) {
+        self.next_store = Instant::now() + STORE_INTERVAL;
+        let Some(spool) = self.spool.as_ref().filter(|_| !self.kept.is_empty()) else { return };
+        let records = joined(std::mem::take(&mut self.kept));
+        let store = self.store.clone();
+        let task = tokio::spawn(async move { store.write(&records).await });
+        self.storing = Some(Storing { task, end: spool.end() });
+    }
+
+    /// Removes stored events from the spool. If they could not be stored, the spool has them as a backlog.
+    async fn stored(&mut self, stored: Result<(), StoreError>) {
+        let Some(Storing { end, .. }) = self.storing.take() else { return };
+        match stored {
+            Ok(()) => {
+                // An error is in the log, and the events would only be delivered again.
+                let _ = self.with_spool(move |spool| spool.delivered_until(end)).await;
+                self.succeeded();
+            }
+            Err(error) => {
+                self.kept.clear();
+                if !error.is_about_the_record() {
+                    self.failed(&error);
+                }
+            }
+        }
+    }
+
+    /// True if the spool has records that are neither kept in memory nor in the transaction under way.
+    fn has_backlog(&self) -> bool {
+        let storing = self.storing.as_ref().map_or(0, |storing| storing.end.records);
+        let in_memory = storing + self.kept.len() as u64;
+        self.spool.as_ref().is_some_and(|spool| spool.records() > in_memory)
     }
 
     /// Ends what dead relays have left open. A relay may die at any time; one of them may be this one's
@@ -112,14 +263,14 @@ impl Writer {
 
     /// Queues the progress of the deliveries under way. While nothing can be written, only their ends are worth
     /// a place in the queue.
-    fn follow_deliveries(&mut self) {
+    fn follow_deliveries(&mut self, what: Follow) {
         let mut queue = self.journal.lock();
-        let failing = queue.failing.is_some();
+        let all = what == Follow::All && queue.failing.is_none();
         let mut live = std::mem::take(&mut queue.live);
         live.retain(|delivery| {
             let progress = delivery.progress();
             let ended = progress.outcome != Outcome::Open;
-            if ended || (delivery.is_news(progress.bytes) && !failing) {
+            if ended || (all && delivery.is_news(progress.bytes)) {
                 queue.waiting.push_back(Waiting::Record(Record::Progress(progress)));
             }
             !ended
@@ -199,8 +350,21 @@ impl Writer {
         records.extend(self.journal.lock().take(usize::MAX));
         let (waiting, kept): (Vec<_>, Vec<_>) = records.into_iter().partition(is_waiting);
         let kept = kept.into_iter().filter(|record| matches!(record, Record::Traffic(_))).collect();
+        let appended = self.append(waiting, Spool::sync).await;
+        self.journal.put_back(appended.left);
+        self.journal.put_back(kept);
+        self.journal.lock().in_hand = 0;
+    }
+
+    /// Appends records to the spool as far as it takes them, and then runs `further`.
+    async fn append(
+        &mut self,
+        records: Vec<Record>,
+        further: impl FnOnce(&Spool) -> io::Result<()> + Send + 'static,
+    ) -> Appended {
         let appended = self.with_spool(move |spool| {
-            let taken = spool.append(&waiting).unwrap_or_else(|error| {
+            let taken = spool.append(&records).and_then(|taken| further(spool).map(|()| taken));
+            let taken = taken.unwrap_or_else(|error| {
                 tracing::error!(
                     %error,
                     code = "audit_log.spool_failed",
@@ -208,13 +372,11 @@ impl Writer {
                 );
                 0
             });
-            Ok((taken, waiting))
+            let mut spooled = records;
+            let left = spooled.split_off(taken);
+            Ok(Appended { spooled, left })
         });
-        if let Ok((taken, mut waiting)) = appended.await {
-            self.journal.put_back(waiting.split_off(taken));
-        }
-        self.journal.put_back(kept);
-        self.journal.lock().in_hand = 0;
+        appended.await.unwrap_or_default()
     }
 
     /// Runs `work` with the spool on a blocking thread. Returns a default if there is no spool.
@@ -284,4 +446,43 @@ impl Writer {
         };
         queue.failing = Some((since, format!("{error}: {cause}")));
     }
+}
+
+/// Which deliveries are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    /// Those that have made progress or ended.
+    All,
+    /// Those that have ended.
+    Ends,
+}
+
+/// What became of records for the spool.
+#[derive(Debug, Default)]
+struct Appended {
+    spooled: Vec<Record>,
+    /// Those that the spool did not take.
+    left: Vec<Record>,
+}
+
+/// Puts the progress of deliveries into their events, where both are among the records: one row is written once.
+fn joined(records: Vec<Record>) -> Vec<Record> {
+    let mut open = HashMap::new();
+    let mut joined: Vec<Record> = Vec::with_capacity(records.len());
+    for record in records {
+        if let Record::Progress(progress) = &record
+            && let Some(at) = open.get(&progress.request_id)
+            && let Some(Record::Audit(event)) = joined.get_mut(*at)
+        {
+            (event.bytes, event.closed, event.outcome) = (progress.bytes, progress.closed, progress.outcome);
+            continue;
+        }
+        if let Record::Audit(event) = &record
+            && event.outcome == Outcome::Open
+        {
+            open.insert(event.request_id.clone(), joined.len());
+        }
+        joined.push(record);
+    }
+    joined
 }
