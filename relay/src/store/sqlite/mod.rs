@@ -24,6 +24,10 @@ use super::{
 /// the same time. Deleted data is overwritten with zeros, because it may be about a person's call.
 const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
      PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
+/// As [`SETUP`], for the connection that writes the journal. A statement that inserts many rows keeps the old content of
+/// each page that it changes until it ends, at most some hundred pages. In memory; SQLite would write them to a file.
+const JOURNAL_SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+     PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY";
 /// Processes that start on a new file race to create its schema. A process that loses finds at least one more step
 /// done at the next attempt. One attempt is for the file itself.
 const ATTEMPTS: usize = STEPS + 2;
@@ -83,7 +87,7 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     let backend = Backend::Sqlite(DatabaseFile { path: path.to_owned(), identity });
     Ok(Store {
         pool: all,
-        journal: journal_pool(SETUP, options),
+        journal: journal_pool(JOURNAL_SETUP, options),
         backend,
         name_rest: DEFAULT_NAME_REST,
         erasure_key: Arc::default(),
