@@ -142,8 +142,8 @@ async fn searches_are_spread_over_the_agents_of_a_site_and_a_shared_secret_lets_
     }
     let searches =
         |agent: &Agent| agent.process.log().iter().filter(|line| line.contains("kind=\"search\"")).count();
-    first.process.wait_for("kind=\"search\"").await;
-    second.process.wait_for("kind=\"search\"").await;
+    first.process.wait_for_times("kind=\"search\"", 3).await;
+    second.process.wait_for_times("kind=\"search\"", 3).await;
     assert_eq!((searches(&first), searches(&second)), (3, 3), "one by one, in turns");
     for gone in [first, second] {
         gone.process.kill().await;

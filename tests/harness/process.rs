@@ -155,6 +155,17 @@ impl Process {
         self.wait_for_after(mark, &field_of(code)).await
     }
 
+    /// Waits for this many lines that contain `text`. A program writes its lines some milliseconds after their events.
+    pub async fn wait_for_times(&self, text: &str, count: usize) {
+        let mut mark = 0;
+        for _ in 0..count {
+            self.wait_for_after(mark, text).await;
+            let log = self.log();
+            let found = log.iter().skip(mark).position(|line| line.contains(text));
+            mark += found.unwrap_or_default() + 1;
+        }
+    }
+
     /// Waits for a line that contains `text` and comes after the mark.
     pub async fn wait_for_after(&self, mark: usize, text: &str) -> String {
         let mut lines = self.lines.clone();
