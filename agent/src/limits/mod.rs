@@ -13,8 +13,11 @@ pub use self::{
     schedule::{Rate, RateError, Schedule, ScheduleError},
 };
 
-/// File descriptors in addition to those of streams: tunnels, logs, directories that are searched.
-pub(crate) const BASE_FILES: u64 = 256;
+/// Most recordings that stay open between two requests: as many as there are listeners at a busy site.
+pub(crate) const KEPT_FILES: usize = 64;
+/// File descriptors in addition to those of streams: tunnels, logs, directories that are searched, and recordings that
+/// stay open.
+pub(crate) const BASE_FILES: u64 = 256 + KEPT_FILES as u64;
 /// File descriptors of a stream: its recording, and what a concurrent search opens.
 pub(crate) const FILES_PER_STREAM: u64 = 2;
 

@@ -32,7 +32,6 @@ use crate::storage::{
     deny_list::InForce,
     directory::{Names, OpenDirectory},
     index::{Index, Known, ScanError, Scanned},
-    kept_open::KeptOpen,
     open::{Closing, ContentInfo, OpenError, OpenRecording},
     recording::{Recording, Resolved},
     root_id::RootId,
@@ -147,21 +146,12 @@ pub struct FileDriver {
     index: Option<Index>,
     own: OwnDevice,
     closing: Arc<Closing>,
-    kept_open: Arc<KeptOpen>,
 }
 
 impl FileDriver {
     pub(crate) fn new(root: RootId, pattern: Pattern, settings: Arc<StorageSettings>) -> Self {
         let index = settings.index.as_ref().map(|directory| Index::new(directory, &pattern, &settings));
-        Self {
-            root,
-            pattern,
-            settings,
-            index,
-            own: OwnDevice::default(),
-            closing: Arc::default(),
-            kept_open: Arc::default(),
-        }
+        Self { root, pattern, settings, index, own: OwnDevice::default(), closing: Arc::default() }
     }
 
     /// The number of this root.
@@ -319,14 +309,8 @@ impl FileDriver {
 
     /// Opens a recording without waiting for a disk, if that is possible.
     pub(crate) fn open_cached(&self, path: &Path, extension: &str) -> Option<OpenRecording> {
-        if let Some(open) = self.kept_open.find(path) {
-            return Some(open);
-        }
         let wanted = CachedOpen { path, head: is_decided_by_its_head(extension) };
-        let sentinel = self.settings.sentinel.as_deref();
-        let open = cached_read::open(self.pattern.root(), &self.own, sentinel, wanted)?;
-        self.kept_open.keep(path, &open);
-        Some(open)
+        cached_read::open(self.pattern.root(), &self.own, self.settings.sentinel.as_deref(), wanted)
     }
 
     /// Whether the root exists and can be opened and read. Blocks.

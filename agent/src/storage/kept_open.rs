@@ -6,7 +6,6 @@
 //! [`KEPT_FOR`] later at most.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
@@ -18,52 +17,56 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::storage::open::OpenRecording;
+use crate::{
+    limits::KEPT_FILES,
+    storage::{open::OpenRecording, root_id::RootId},
+};
 
 /// How long a recording stays open: long enough for the requests with which a player begins, and so short that a disk
 /// can be unmounted soon after the last one.
 const KEPT_FOR: Duration = Duration::from_secs(2);
-/// Most recordings of a root that stay open: as many as there are listeners at a busy site, and a small part of the files
-/// that a process may open.
-const MOST_KEPT: usize = 64;
 
-/// The recordings of one root that stay open.
+/// The recordings that stay open, at most [`KEPT_FILES`].
 #[derive(Debug, Default)]
-pub(super) struct KeptOpen(Mutex<HashMap<PathBuf, Kept>>);
+pub(super) struct KeptOpen(Mutex<Vec<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
+    root: RootId,
+    path: PathBuf,
     open: OpenRecording,
     until: Instant,
 }
 
 impl KeptOpen {
     /// The recording at this path below the root, if it is open and unchanged.
-    pub(super) fn find(&self, path: &Path) -> Option<OpenRecording> {
+    pub(super) fn find(&self, root: RootId, path: &Path) -> Option<OpenRecording> {
         let mut all = self.0.lock();
-        let kept = all.get(path)?;
+        let at = all.iter().position(|kept| kept.root == root && kept.path == path)?;
+        let kept = &all[at];
         if kept.until > Instant::now() && kept.open.file.is_as_opened() {
             return Some(kept.open.clone());
         }
-        all.remove(path);
+        all.swap_remove(at);
         None
     }
 
     /// Keeps a recording open, if its content can be distinguished from the next one and there is room.
-    pub(super) fn keep(self: &Arc<Self>, path: &Path, open: &OpenRecording) {
+    pub(super) fn keep(self: &Arc<Self>, root: RootId, path: &Path, open: &OpenRecording) {
         // Without a runtime, nothing would close the file in time.
         let Ok(runtime) = Handle::try_current() else { return };
         if !open.file.is_settled() {
             return;
         }
         let mut all = self.0.lock();
-        if all.len() >= MOST_KEPT {
+        if all.len() >= KEPT_FILES {
             return;
         }
         if all.is_empty() {
             runtime.spawn(close_in_time(Arc::downgrade(self)));
         }
-        all.insert(path.to_owned(), Kept { open: open.clone(), until: Instant::now() + KEPT_FOR });
+        let until = Instant::now() + KEPT_FOR;
+        all.push(Kept { root, path: path.to_owned(), open: open.clone(), until });
     }
 }
 
@@ -74,7 +77,7 @@ async fn close_in_time(kept: Weak<KeptOpen>) {
         let Some(kept) = kept.upgrade() else { return };
         let now = Instant::now();
         let mut all = kept.0.lock();
-        all.retain(|_, kept| kept.until > now);
+        all.retain(|kept| kept.until > now);
         if all.is_empty() {
             return;
         }
@@ -115,12 +118,12 @@ mod tests {
         fn kept() -> Self {
             let setting = Self { directory: TempDir::new().unwrap(), kept: Arc::default() };
             setting.write("sound");
-            setting.kept.keep("a.wav".as_ref(), &setting.open());
+            setting.kept.keep(RootId::FIRST, "a.wav".as_ref(), &setting.open());
             setting
         }
 
         fn find(&self) -> Option<OpenRecording> {
-            self.kept.find("a.wav".as_ref())
+            self.kept.find(RootId::FIRST, "a.wav".as_ref())
         }
     }
 
@@ -129,7 +132,7 @@ mod tests {
         let setting = Setting::kept();
         let found = setting.find().unwrap();
         assert!(Arc::ptr_eq(&found.file, &setting.find().unwrap().file));
-        assert!(setting.kept.find("b.wav".as_ref()).is_none());
+        assert!(setting.kept.find(RootId::FIRST, "b.wav".as_ref()).is_none());
         sleep(2 * KEPT_FOR).await;
         assert!(setting.kept.0.lock().is_empty(), "it was closed without another request");
         assert!(setting.find().is_none());
@@ -162,16 +165,16 @@ mod tests {
         let setting = Setting::kept();
         fs::write(setting.directory.path().join("new.wav"), "new").unwrap();
         let open = OpenRecording::of(File::open(setting.directory.path().join("new.wav")).unwrap()).unwrap();
-        setting.kept.keep("new.wav".as_ref(), &open);
-        assert!(setting.kept.find("new.wav".as_ref()).is_none());
+        setting.kept.keep(RootId::FIRST, "new.wav".as_ref(), &open);
+        assert!(setting.kept.find(RootId::FIRST, "new.wav".as_ref()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_so_many_recordings_stay_open() {
         let setting = Setting::kept();
-        for number in 0..2 * MOST_KEPT {
-            setting.kept.keep(format!("{number}.wav").as_ref(), &setting.open());
+        for number in 0..2 * KEPT_FILES {
+            setting.kept.keep(RootId::FIRST, format!("{number}.wav").as_ref(), &setting.open());
         }
-        assert_eq!(setting.kept.0.lock().len(), MOST_KEPT);
+        assert_eq!(setting.kept.0.lock().len(), KEPT_FILES);
     }
 }

@@ -39,6 +39,7 @@ use crate::{
         census::Figures,
         deny_list::InForce,
         driver::{DriverReport, FileDriver, LookedAt},
+        kept_open::KeptOpen,
         open::{OpenError, OpenRecording},
         recording::{Recording, tidy},
         root_id::RootId,
@@ -145,6 +146,7 @@ pub struct DriverHealth {
 pub struct RecordingStorage {
     settings: Arc<StorageSettings>,
     drivers: Vec<StorageRoot>,
+    kept_open: Arc<KeptOpen>,
 }
 
 impl RecordingStorage {
@@ -160,7 +162,7 @@ impl RecordingStorage {
             counted: Counted::default(),
             indexed: Indexed::default(),
         });
-        Self { drivers: drivers.collect(), settings }
+        Self { drivers: drivers.collect(), kept_open: Arc::default(), settings }
     }
 
     /// The settings of this vault.
@@ -245,7 +247,12 @@ impl RecordingStorage {
         path: &std::path::Path,
         extension: &str,
     ) -> Option<OpenRecording> {
-        root.of(&self.drivers)?.driver.open_cached(path, extension)
+        if let Some(open) = self.kept_open.find(root, path) {
+            return Some(open);
+        }
+        let open = root.of(&self.drivers)?.driver.open_cached(path, extension)?;
+        self.kept_open.keep(root, path, &open);
+        Some(open)
     }
 
     /// Tries to open the root of every driver, each within a few seconds, so that an unmounted disk is known before
