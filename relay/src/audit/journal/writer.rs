@@ -16,7 +16,7 @@ use std::{
 use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use tokio::{
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
@@ -78,12 +78,15 @@ struct Storing {
     end: Position,
 }
 
+/// The result of a transaction, or why its task did not end by itself.
+type Stored = Result<Result<(), StoreError>, JoinError>;
+
 impl Storing {
-    /// Completes when the transaction has ended; never if there is none. May be dropped and called again.
-    async fn ended(storing: &mut Option<Self>) -> Result<(), StoreError> {
+    /// Completes when the transaction under way has ended. Without one, it never completes. May be dropped and called
+    /// again.
+    async fn ended(storing: &mut Option<Self>) -> Stored {
         match storing {
-            // It ends otherwise only with the runtime. Then the events are in the spool.
-            Some(storing) => (&mut storing.task).await.unwrap_or(Ok(())),
+            Some(storing) => (&mut storing.task).await,
             None => pending().await,
         }
     }
@@ -223,20 +226,22 @@ impl Writer {
     }
 
     /// Removes stored events from the spool. If they could not be stored, the spool has them as a backlog.
-    async fn stored(&mut self, stored: Result<(), StoreError>) {
+    async fn stored(&mut self, stored: Stored) {
         let Some(Storing { end, .. }) = self.storing.take() else { return };
         match stored {
-            Ok(()) => {
+            Ok(Ok(())) => {
                 // An error is in the log, and the events would only be delivered again.
                 let _ = self.with_spool(move |spool| spool.delivered_until(end)).await;
                 self.succeeded();
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 self.kept.clear();
                 if !error.is_about_the_record() {
                     self.failed(&error);
                 }
             }
+            // It panicked, so the database may lack the events.
+            Err(_) => self.kept.clear(),
         }
     }
 
