@@ -16,6 +16,7 @@ use std::{
 
 use audiovault_protocol::{
     flow::credit::{Budgets, WindowBudget},
+    frame::Frame,
     http::context::{Audit, Client, LinkBase, RequestId},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_WAITING_CALLS, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     link::{
@@ -28,7 +29,7 @@ use audiovault_protocol::{
 };
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame as BodyFrame};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
@@ -64,14 +65,14 @@ impl Body for TestBody {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, String>>> {
         let len = self.left.min(100_000);
         self.left -= len;
         match (len, self.end) {
             (0, End::Complete) => Poll::Ready(None),
             (0, End::Fails) => Poll::Ready(Some(Err("the disk is gone".to_owned()))),
             (0, End::Stalls) => Poll::Pending,
-            _ => Poll::Ready(Some(Ok(Frame::data(vec![7; len].into())))),
+            _ => Poll::Ready(Some(Ok(BodyFrame::data(vec![7; len].into())))),
         }
     }
 }
@@ -362,6 +363,23 @@ async fn callers_do_not_pile_up_before_a_driver_that_does_not_run() {
     }
     let surplus = caller.call(get("/hello")).await.map(drop);
     assert_eq!(surplus, Err(CallError::NotOpened(OpenError::TooManyStreams)));
+}
+
+#[tokio::test]
+async fn what_came_behind_the_upgrade_is_read_first() {
+    let budgets = Budgets { tunnel: WindowBudget::new(u64::MAX), process: WindowBudget::new(u64::MAX) };
+    let (near, _far) = tokio::io::duplex(1000);
+    let traffic = Arc::new(Traffic::default());
+    let (notify, mut notices) = mpsc::unbounded_channel();
+    let notify = move |notice| drop(notify.send(notice));
+    let (link, _caller) = RelayLink::new(budgets, Arc::clone(&traffic), notify);
+    let frame = Frame::Hello(Box::new(hello(1))).encode();
+    let len = u16::try_from(frame.len()).unwrap().to_be_bytes();
+    // The head of a binary message, masked with zeros (RFC 6455, section 5.2).
+    let early = [&[0x82, 0xfe][..], &len, &[0; 4], &frame].concat();
+    let stream = Counted::new(Buffered::new(near), Arc::clone(&traffic));
+    let _relay = tokio::spawn(link.run(Socket::new(stream, Role::Server, early.into()), traffic));
+    assert_eq!(notices.recv().await, Some(RelayNotice::Hello(Box::new(hello(1)))));
 }
 
 #[tokio::test]
