@@ -2,8 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::{
     Close, Traffic, TunnelBody,
@@ -11,9 +10,9 @@ use super::{
     mailbox::{Call, Mailbox},
 };
 use crate::{
-    http::headers,
+    http::{context::Audit, headers},
     limits::{MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE},
-    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+    message::{AgentRequest, Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::OpenError,
 };
 
@@ -43,6 +42,22 @@ pub enum CallError {
     Lost,
 }
 
+/// The response of an agent.
+#[derive(Debug)]
+pub struct Answered<B> {
+    /// What the client may get of it.
+    pub response: Response<B>,
+    /// What the agent wants in the audit log.
+    pub audit: Option<Audit>,
+}
+
+impl<B> Answered<B> {
+    /// The same response with a body that is made from its own.
+    pub fn map<T>(self, body: impl FnOnce(B) -> T) -> Answered<T> {
+        Answered { response: self.response.map(body), audit: self.audit }
+    }
+}
+
 /// A message of the agent that belongs to no stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayNotice {
@@ -70,24 +85,25 @@ impl Caller {
     ///
     /// # Errors
     /// The same as [`Caller::call_within`].
-    pub async fn call(&self, request: Request<Bytes>) -> Result<Response<TunnelBody>, CallError> {
+    pub async fn call(&self, request: AgentRequest) -> Result<Answered<TunnelBody>, CallError> {
         self.call_within(request, RELAY_DEADLINE).await
     }
 
     /// Sends a request through the tunnel and waits for the head of its response, at most for `patience`. The agent
-    /// gets four fifths of that time. Dropping the future, or later the body, stops the agent.
-    ///
-    /// The values that [`RequestHead::of`] takes from the request travel with it. The response's extension
-    /// [`crate::http::context::Audit`] holds what the agent wants in the audit log.
+    /// gets four fifths of that time as its deadline. Dropping the future, or later the body, stops the agent.
     ///
     /// # Errors
     /// [`CallError`] if there is no response.
     pub async fn call_within(
         &self,
-        request: Request<Bytes>,
+        request: AgentRequest,
         patience: Duration,
-    ) -> Result<Response<TunnelBody>, CallError> {
-        let (head, body) = to_wire(request, patience)?;
+    ) -> Result<Answered<TunnelBody>, CallError> {
+        let AgentRequest { mut head, body } = request;
+        head.deadline_ms = u32::try_from((patience * 4 / 5).as_millis()).unwrap_or(u32::MAX);
+        if body.len() > MAX_REQUEST_BODY_LEN || !fits(&head) {
+            return Err(CallError::TooLarge);
+        }
         let slot = Arc::new(Slot::default());
         let hold = Hold { slot: Arc::clone(&slot), mailbox: Arc::clone(&self.mailbox) };
         {
@@ -148,15 +164,6 @@ impl Caller {
     }
 }
 
-fn to_wire(request: Request<Bytes>, patience: Duration) -> Result<(RequestHead, Bytes), CallError> {
-    let head = RequestHead::of(&request, patience * 4 / 5);
-    let body = request.into_body();
-    if body.len() > MAX_REQUEST_BODY_LEN || !fits(&head) {
-        return Err(CallError::TooLarge);
-    }
-    Ok((head, body))
-}
-
 /// True if a head fits into its frame. Nearly every head is so short that it would fit even with every byte escaped
 /// (`\u00XX`); only a longer one is really encoded.
 fn fits(head: &RequestHead) -> bool {
@@ -169,7 +176,7 @@ fn fits(head: &RequestHead) -> bool {
     most <= MAX_HEAD_LEN || serde_json::to_vec(head).is_ok_and(|json| json.len() <= MAX_HEAD_LEN)
 }
 
-fn from_wire(head: ResponseHead, hold: Hold) -> Result<Response<TunnelBody>, CallError> {
+fn from_wire(head: ResponseHead, hold: Hold) -> Result<Answered<TunnelBody>, CallError> {
     let status = StatusCode::from_u16(head.status).map_err(|_| CallError::Malformed)?;
     if status.is_informational() {
         return Err(CallError::Malformed);
@@ -179,10 +186,7 @@ fn from_wire(head: ResponseHead, hold: Hold) -> Result<Response<TunnelBody>, Cal
     let mut response = Response::new(TunnelBody::new(hold, stream, size));
     *response.status_mut() = status;
     *response.headers_mut() = head.headers;
-    if let Some(audit) = head.audit {
-        response.extensions_mut().insert(audit);
-    }
-    Ok(response)
+    Ok(Answered { response, audit: head.audit })
 }
 
 #[cfg(test)]

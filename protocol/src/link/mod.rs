@@ -15,7 +15,7 @@ mod websocket;
 
 pub use agent::{AgentControl, AgentLink, LinkState, Revocation};
 pub use body::{BodyError, TunnelBody};
-pub use caller::{CallError, Caller, RelayNotice};
+pub use caller::{Answered, CallError, Caller, RelayNotice};
 pub use driver::{Close, Ended};
 pub use relay::RelayLink;
 pub use traffic::{Counted, Traffic};

@@ -11,10 +11,7 @@ use http::{HeaderMap, Method, Request, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    http::{
-        context::{Audit, Client, Deadline, RequestId},
-        headers,
-    },
+    http::context::{Audit, Client, Deadline, RequestId},
     identity::signed_link::LinkKeyId,
 };
 
@@ -160,22 +157,16 @@ pub struct RequestHead {
     pub client: Client,
 }
 
-impl RequestHead {
-    /// The head of a request, with the values of its extensions [`RequestId`] and [`Client`]. `deadline` is how long
-    /// the sender of the request will wait.
-    pub fn of(request: &Request<Bytes>, deadline: Duration) -> Self {
-        let uri = request.uri();
-        let extensions = request.extensions();
-        Self {
-            request_id: extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
-            method: request.method().as_str().to_owned(),
-            target: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned(),
-            headers: headers::of_request(request.headers()),
-            deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
-            client: extensions.get::<Client>().cloned().unwrap_or_default(),
-        }
-    }
+/// A whole request for an agent: what a REQUEST carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRequest {
+    /// Its head.
+    pub head: RequestHead,
+    /// Its body, at most [`crate::limits::MAX_REQUEST_BODY_LEN`] bytes.
+    pub body: Bytes,
+}
 
+impl RequestHead {
     /// The request that has this head, with the extensions [`RequestId`], [`Client`] and [`Deadline`]; `None` if method
     /// or target are not valid HTTP.
     pub fn into_request(self, body: Bytes) -> Option<Request<Bytes>> {

@@ -19,7 +19,7 @@ use crate::{
     http::context::Client,
     identity::signed_link::{LinkSecret, LinkSigner},
     limits::{INITIAL_WINDOW, MAX_WINDOW, RELAY_DEADLINE, SEND_QUEUE_LEN, TUNNEL_WINDOW_BUDGET},
-    message::{Hello, RequestHead, ResetCode, ResponseHead, Welcome},
+    message::{AgentRequest, Hello, RequestHead, ResetCode, ResponseHead, Welcome},
     mux::{AgentEvent, AgentMux, OpenError, RelayEvent, RelayMux, Violation},
     testing::start_of_time,
 };
@@ -129,14 +129,20 @@ pub fn welcome() -> Welcome {
 
 /// A request for this many bytes.
 pub fn request(bytes: u64) -> RequestHead {
-    RequestHead {
+    get(&format!("/{bytes}")).head
+}
+
+/// A GET request without headers and body.
+pub fn get(target: &str) -> AgentRequest {
+    let head = RequestHead {
         request_id: "r1".to_owned(),
         method: "GET".to_owned(),
-        target: format!("/{bytes}"),
+        target: target.to_owned(),
         headers: HeaderMap::new(),
         deadline_ms: 12_000,
         client: Client::default(),
-    }
+    };
+    AgentRequest { head, body: Bytes::new() }
 }
 
 impl Pair {

@@ -20,12 +20,12 @@ use audiovault_protocol::{
     http::context::{Audit, Client, LinkBase, RequestId},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_WAITING_CALLS, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     link::{
-        AgentControl, AgentLink, Buffered, CallError, Caller, Close, Counted, Ended, LinkState, RelayLink,
-        RelayNotice, Role, Socket, Traffic,
+        AgentControl, AgentLink, Answered, Buffered, CallError, Caller, Close, Counted, Ended, LinkState,
+        RelayLink, RelayNotice, Role, Socket, Traffic,
     },
     message::{CloseCode, Goaway, ResetCode},
     mux::{OpenError, Violation},
-    testing::pair::{hello, welcome},
+    testing::pair::{get, hello, welcome},
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -163,10 +163,6 @@ where
     Tunnel { caller, control, relay, agent, budgets, notices, alive }
 }
 
-fn get(path: &str) -> Request<Bytes> {
-    Request::get(path).body(Bytes::new()).unwrap()
-}
-
 fn goaway() -> Goaway {
     Goaway { reason: "maintenance".to_owned(), reconnect_after_ms: [0, 1000] }
 }
@@ -174,14 +170,16 @@ fn goaway() -> Goaway {
 #[tokio::test]
 async fn a_request_crosses_with_its_context_and_its_answer_with_its_audit() {
     let tunnel = tunnel().await;
-    let mut request =
-        Request::post("/hello?a=b").header("cookie", "secret").body(Bytes::from_static(b"!")).unwrap();
-    request.extensions_mut().insert(RequestId("r7".to_owned()));
-    request.extensions_mut().insert(Client { address: Some("192.0.2.1".to_owned()), user_agent: None });
-    let response = tunnel.caller.call(request).await.unwrap();
+    let mut request = get("/hello?a=b");
+    request.head.request_id = "r7".to_owned();
+    request.head.method = "POST".to_owned();
+    request.head.headers.insert("cookie", "secret".parse().unwrap());
+    request.head.client = Client { address: Some("192.0.2.1".to_owned()), user_agent: None };
+    request.body = Bytes::from_static(b"!");
+    let Answered { response, audit } = tunnel.caller.call(request).await.unwrap();
     assert_eq!(response.status(), 203);
     assert_eq!(response.headers().len(), 1, "only allowed headers cross");
-    assert_eq!(response.extensions().get::<Audit>().unwrap().found, Some(3));
+    assert_eq!(audit.unwrap().found, Some(3));
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let expected = r#"POST /hello?a=b r7 https://relay.example/acme Some("192.0.2.1")!"#;
     assert_eq!(String::from_utf8_lossy(&body), expected);
@@ -194,7 +192,7 @@ async fn many_bodies_cross_at_once() {
     let calls = sizes.map(|size| {
         let caller = tunnel.caller.clone();
         tokio::spawn(async move {
-            let response = caller.call(get(&format!("/bytes/{size}"))).await.unwrap();
+            let response = caller.call(get(&format!("/bytes/{size}"))).await.unwrap().response;
             response.into_body().collect().await.unwrap().to_bytes().len()
         })
     });
@@ -206,9 +204,9 @@ async fn many_bodies_cross_at_once() {
 #[tokio::test]
 async fn a_paused_listener_does_not_delay_others_and_can_continue() {
     let tunnel = tunnel().await;
-    let paused = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
+    let paused = tunnel.caller.call(get("/bytes/2000000")).await.unwrap().response;
     for _ in 0..20 {
-        let response = tunnel.caller.call(get("/bytes/100000")).await.unwrap();
+        let response = tunnel.caller.call(get("/bytes/100000")).await.unwrap().response;
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 100_000);
     }
     assert_eq!(paused.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
@@ -218,14 +216,14 @@ async fn a_paused_listener_does_not_delay_others_and_can_continue() {
 async fn a_small_answer_waits_behind_little_of_a_download_on_a_slow_link() {
     let (near, far) = tokio::io::duplex(1000);
     let tunnel = tunnel_over(Slow::new(near, 250), far).await;
-    let mut download = tunnel.caller.call(get("/bytes/10000000")).await.unwrap().into_body();
+    let mut download = tunnel.caller.call(get("/bytes/10000000")).await.unwrap().response.into_body();
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
         let received = async { while let Some(Ok(_)) = download.frame().await {} };
         assert!(tokio::time::timeout(Duration::from_millis(73), received).await.is_err());
         #[expect(clippy::disallowed_methods, reason = "the story times an answer")]
         let begun = Instant::now();
-        tunnel.caller.call(get("/hello")).await.unwrap().into_body().collect().await.unwrap();
+        tunnel.caller.call(get("/hello")).await.unwrap().response.into_body().collect().await.unwrap();
         slowest = slowest.max(begun.elapsed());
     }
     // Two of the shortest frames, which take 17 ms each, and the bytes that the connection itself holds.
@@ -235,7 +233,7 @@ async fn a_small_answer_waits_behind_little_of_a_download_on_a_slow_link() {
 #[tokio::test]
 async fn a_listener_who_leaves_stops_the_agent_and_gives_everything_back() {
     let mut tunnel = tunnel().await;
-    let mut body = tunnel.caller.call(get("/bytes/1000000000")).await.unwrap().into_body();
+    let mut body = tunnel.caller.call(get("/bytes/1000000000")).await.unwrap().response.into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
     // The response to another request shows that the RESET has arrived, because frames keep their order.
@@ -267,7 +265,7 @@ async fn a_caller_who_leaves_before_the_answer_stops_the_agent() {
 #[tokio::test]
 async fn a_failing_body_is_cut_and_never_complete() {
     let tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/bytes/1000000/fails")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/1000000/fails")).await.unwrap().response;
     let error = response.into_body().collect().await.unwrap_err();
     assert!(error.to_string().contains("the disk is gone"), "{error}");
 }
@@ -275,7 +273,7 @@ async fn a_failing_body_is_cut_and_never_complete() {
 #[tokio::test]
 async fn a_lost_tunnel_cuts_bodies_and_fails_calls() {
     let tunnel = tunnel().await;
-    let mut body = tunnel.caller.call(get("/bytes/300000/stalls")).await.unwrap().into_body();
+    let mut body = tunnel.caller.call(get("/bytes/300000/stalls")).await.unwrap().response.into_body();
     body.frame().await.unwrap().unwrap();
     let caller = tunnel.caller.clone();
     let unanswered = tokio::spawn(async move { caller.call(get("/never")).await.map(drop) });
@@ -300,7 +298,7 @@ async fn an_agent_that_does_not_answer_meets_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stalls_is_given_up() {
     let tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/bytes/1000/stalls")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/1000/stalls")).await.unwrap().response;
     let error = response.into_body().collect().await.unwrap_err();
     assert!(matches!(error, audiovault_protocol::link::BodyError::Reset(ResetCode::Stalled, _)));
 }
@@ -324,7 +322,7 @@ async fn idle_tunnels_live_and_silent_ones_end() {
 #[tokio::test]
 async fn a_relay_that_leaves_lets_downloads_finish_and_then_closes() {
     let tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/2000000")).await.unwrap().response;
     tunnel.caller.go_away(goaway());
     tunnel.control.state().wait_for(|state| matches!(state, LinkState::Leaving(_))).await.unwrap();
     let refused = tunnel.caller.call(get("/hello")).await.map(drop);
@@ -345,7 +343,7 @@ async fn an_idle_agent_learns_when_to_dial_again_before_the_relay_closes() {
 #[tokio::test]
 async fn an_agent_that_leaves_lets_downloads_finish_and_the_relay_closes() {
     let mut tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/2000000")).await.unwrap().response;
     tunnel.control.go_away(goaway());
     assert_eq!(tunnel.notices.recv().await, Some(RelayNotice::Goaway(goaway())));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);

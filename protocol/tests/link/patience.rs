@@ -9,7 +9,7 @@ use super::{get, tunnel};
 #[tokio::test(start_paused = true)]
 async fn a_listener_who_takes_little_and_seldom_gets_all_bytes() {
     let tunnel = tunnel().await;
-    let mut body = tunnel.caller.call(get("/bytes/2000000")).await.unwrap().into_body();
+    let mut body = tunnel.caller.call(get("/bytes/2000000")).await.unwrap().response.into_body();
     let mut received = 0;
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_secs(50 * 60)).await;

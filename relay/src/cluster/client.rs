@@ -11,6 +11,7 @@ use audiovault_common::tls::{
 };
 use audiovault_protocol::{
     http::{headers, problem::Problem},
+    link::Answered,
     message::ResponseHead,
 };
 use bytes::Bytes;
@@ -88,7 +89,7 @@ pub enum Unreachable {
 #[derive(Debug)]
 pub enum NodeAnswer {
     /// The response of an agent.
-    Answer(Response<ProvenBody>),
+    Answer(Answered<ProvenBody>),
     /// It refuses the request, as any other relay would.
     Refused(Problem),
     /// It has no such agent.
@@ -232,7 +233,7 @@ fn http(tls: ClientConfig) -> Http {
 }
 
 /// The agent's response inside that of the peer relay.
-fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreachable> {
+fn answer(response: Response<ProvenBody>) -> Result<Answered<ProvenBody>, Unreachable> {
     let unexpected = || Unreachable::UnexpectedAnswer(response.status());
     let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
     let head: ResponseHead =
@@ -242,10 +243,7 @@ fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreac
     let mut answer = Response::new(response.into_body().with_size(size));
     *answer.status_mut() = status;
     *answer.headers_mut() = head.headers;
-    if let Some(audit) = head.audit {
-        answer.extensions_mut().insert(audit);
-    }
-    Ok(answer)
+    Ok(Answered { response: answer, audit: head.audit })
 }
 
 /// The problem that the peer relay reports to the public client.

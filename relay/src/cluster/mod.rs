@@ -26,8 +26,7 @@ use std::{
 };
 
 use audiovault_common::tls::{CertificateError, CertificateFiles};
-use audiovault_protocol::identity::site::SiteId;
-use bytes::Bytes;
+use audiovault_protocol::{identity::site::SiteId, message::AgentRequest};
 use governor::{DefaultDirectRateLimiter, Quota};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
@@ -187,7 +186,7 @@ impl Cluster {
         &self,
         node: &Node,
         target: &AgentTarget,
-        request: &http::Request<Bytes>,
+        request: &AgentRequest,
         patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
         // The peer must report that its agent was late before this relay gives up on the peer.

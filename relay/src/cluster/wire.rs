@@ -11,7 +11,7 @@ use audiovault_protocol::{
     frame::{Frame, StreamId},
     identity::{signed_link::LinkKeyId, site::SiteId},
     limits::{FRAME_HEADER_LEN, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN},
-    message::RequestHead,
+    message::{AgentRequest, RequestHead},
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderName;
@@ -43,14 +43,15 @@ pub struct NodeCall {
     /// Which agent is wanted.
     pub target: AgentTarget,
     /// The request for the agent.
-    pub request: http::Request<Bytes>,
+    pub request: AgentRequest,
 }
 
 impl NodeCall {
     /// The bytes of a call. `patience` is how long the sender waits for the response.
-    pub(super) fn encode(target: &AgentTarget, request: &http::Request<Bytes>, patience: Duration) -> Bytes {
-        let head = RequestHead::of(request, patience);
-        let frame = Frame::Request(StreamId::FIRST, Box::new(head), request.body().clone()).encode();
+    pub(super) fn encode(target: &AgentTarget, request: &AgentRequest, patience: Duration) -> Bytes {
+        let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        let head = RequestHead { deadline_ms, ..request.head.clone() };
+        let frame = Frame::Request(StreamId::FIRST, Box::new(head), request.body.clone()).encode();
         let key = target.key.map(|key| key.to_string()).unwrap_or_default();
         let mut call = BytesMut::with_capacity(2 + target.site.as_str().len() + key.len() + frame.len());
         for text in [target.site.as_str(), &key] {
@@ -73,8 +74,7 @@ impl NodeCall {
             key => Some(LinkKeyId::try_from(key).map_err(|_| NotACall)?),
         };
         let Ok(Frame::Request(_, head, body)) = Frame::decode(call) else { return Err(NotACall) };
-        let request = head.into_request(body).ok_or(NotACall)?;
-        Ok(Self { target: AgentTarget { site, key }, request })
+        Ok(Self { target: AgentTarget { site, key }, request: AgentRequest { head: *head, body } })
     }
 }
 
@@ -93,22 +93,27 @@ pub(super) fn unix_time() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::http::context::{Client, Deadline, RequestId};
+    use audiovault_protocol::http::context::Client;
+    use http::{HeaderMap, HeaderValue, header};
 
     use super::*;
 
     fn call(key: Option<&str>) -> Bytes {
-        let mut request = http::Request::post("/search?callid=1.2").body(Bytes::from_static(b"{}")).unwrap();
-        request.headers_mut().insert("content-type", "application/json".parse().unwrap());
-        request.headers_mut().insert("cookie", "secret".parse().unwrap());
-        request.extensions_mut().insert(RequestId("r1".to_owned()));
-        request.extensions_mut().insert(Client { address: Some("192.0.2.1".to_owned()), user_agent: None });
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::COOKIE, HeaderValue::from_static("secret"));
+        let head = RequestHead {
+            request_id: "r1".to_owned(),
+            method: "POST".to_owned(),
+            target: "/search?callid=1.2".to_owned(),
+            headers,
+            deadline_ms: 0,
+            client: Client { address: Some("192.0.2.1".to_owned()), user_agent: None },
+        };
+        let request = AgentRequest { head, body: Bytes::from_static(b"{}") };
         let key = key.map(|key| key.to_owned().try_into().unwrap());
-        NodeCall::encode(
-            &AgentTarget { site: SiteId::parse("acme").unwrap(), key },
-            &request,
-            Duration::from_secs(9),
-        )
+        let target = AgentTarget { site: SiteId::parse("acme").unwrap(), key };
+        NodeCall::encode(&target, &request, Duration::from_secs(9))
     }
 
     #[test]
@@ -116,16 +121,12 @@ mod tests {
         let read = NodeCall::decode(call(Some("00112233445566aa"))).unwrap();
         assert_eq!(read.target.site.as_str(), "acme");
         assert_eq!(read.target.key.unwrap().to_string(), "00112233445566aa");
-        let request = read.request;
-        assert_eq!(
-            (request.method().as_str(), request.uri().to_string()),
-            ("POST", "/search?callid=1.2".into())
-        );
-        assert_eq!(request.headers().len(), 1, "what does not cross a tunnel does not cross here");
-        assert_eq!(&request.body()[..], b"{}");
-        assert_eq!(request.extensions().get::<RequestId>().unwrap().0, "r1");
-        assert_eq!(request.extensions().get::<Client>().unwrap().address.as_deref(), Some("192.0.2.1"));
-        assert_eq!(request.extensions().get::<Deadline>().unwrap().0, Duration::from_secs(9));
+        let AgentRequest { head, body } = read.request;
+        assert_eq!((head.method.as_str(), head.target.as_str()), ("POST", "/search?callid=1.2"));
+        assert_eq!(head.headers.len(), 1, "what does not cross a tunnel does not cross here");
+        assert_eq!(&body[..], b"{}");
+        assert_eq!((head.request_id.as_str(), head.deadline_ms), ("r1", 9000));
+        assert_eq!(head.client.address.as_deref(), Some("192.0.2.1"));
         assert_eq!(NodeCall::decode(call(None)).unwrap().target.key, None);
     }
 

@@ -11,6 +11,7 @@ use audiovault_protocol::{
         search_answer::{MAX_SEARCH_ANSWER_LEN, make_own},
     },
     identity::site::SiteId,
+    link::Answered,
     recording::media,
 };
 use axum::{body::Body, response::Response};
@@ -22,10 +23,7 @@ use serde_json::Value;
 use super::access_log::LoggedSite;
 use crate::{
     net::public_url::PublicUrl,
-    routing::{
-        dispatch::{AnswerBody, RouteError, Routed},
-        router::AgentRoute,
-    },
+    routing::dispatch::{AnswerBody, RouteError, Routed},
     tunnel::registry::SiteCounters,
 };
 
@@ -56,12 +54,12 @@ impl Expected {
 
 /// The response of an agent, if it may be passed on.
 pub(super) fn from_agent(
-    asked: Routed,
+    routed: Result<Routed, RouteError>,
     expected: Expected,
     site: &SiteId,
-) -> Result<http::Response<AnswerBody>, HttpError> {
-    let Routed { route, called } = asked;
-    let mut response = called.map_err(|why| refuse(why, site, &route))?;
+) -> Result<Answered<AnswerBody>, HttpError> {
+    let Routed { route, mut answered } = routed.map_err(|why| HttpError::from(why.problem()).at(site))?;
+    let response = &mut answered.response;
     if !is_expected(expected, response.status(), response.headers()) {
         tracing::warn!(
             %site,
@@ -73,9 +71,9 @@ pub(super) fn from_agent(
         );
         return Err(not_passed_on(site));
     }
-    name_harmlessly(expected, &mut response);
+    name_harmlessly(expected, response);
     response.extensions_mut().insert(LoggedSite(site.clone()));
-    Ok(response)
+    Ok(answered)
 }
 
 /// Sets `Content-Disposition` and `Content-Type`. A browser stores a recording under the name in the response, and
@@ -123,17 +121,6 @@ pub(super) fn status<B>(result: &Result<http::Response<B>, HttpError>) -> Status
         Ok(response) => response.status(),
         Err(error) => error.status(),
     }
-}
-
-fn refuse(why: RouteError, site: &SiteId, route: &AgentRoute) -> HttpError {
-    tracing::info!(
-        %site,
-        from = route.name(),
-        ?why,
-        code = "request.no_response",
-        "a request got no response"
-    );
-    HttpError::from(why.problem()).at(site)
 }
 
 /// The response of an agent, with no address in it that leads away from its site.

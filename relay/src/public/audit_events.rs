@@ -14,7 +14,7 @@ use audiovault_protocol::{
         parameters::{Field, Parameters},
     },
     identity::site::SiteId,
-    link::BodyError,
+    link::{Answered, BodyError},
 };
 use axum::{body::Body, response::Response};
 use http::{Method, StatusCode, request::Parts};
@@ -45,17 +45,8 @@ pub(super) fn delivery(site: &SiteId, parts: &Parts) -> AuditEvent {
     event(Kind::Delivery, site, parts)
 }
 
-/// Writes a search with its response to the audit log.
-pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Result<Response, HttpError>) {
-    let status = match result {
-        Ok(response) => {
-            if let Some(audit) = response.extensions().get::<Audit>() {
-                event.describe(audit);
-            }
-            response.status()
-        }
-        Err(error) => error.status(),
-    };
+/// Writes a search with the status of its response to the audit log.
+pub(super) fn answered(state: &PublicState, mut event: AuditEvent, status: StatusCode) {
     event.close(status.as_u16(), outcome(status));
     record(state, event);
 }
@@ -74,10 +65,10 @@ pub(super) fn handed_over(
     state: &PublicState,
     mut event: AuditEvent,
     parts: &Parts,
-    response: http::Response<ResumableBody>,
+    answered: Answered<ResumableBody>,
 ) -> Response {
-    let (head, body) = response.into_parts();
-    if let Some(audit) = head.extensions.get::<Audit>() {
+    let (head, body) = answered.response.into_parts();
+    if let Some(audit) = &answered.audit {
         event.describe(audit);
         // The agent masks names too, but this relay does not rely on it.
         event.recording = event.recording.map(|name| state.recorded_names.of(&name));

@@ -5,17 +5,14 @@
 //! limits of the site and those on guesses, because all requests for the site come here, no matter which relay
 //! received them. If several relays have tunnels of the site, each also counts what its peers report.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
-    http::{
-        context::{Client, Deadline, RequestId},
-        parameters::Parameters,
-    },
+    http::parameters::Parameters,
     identity::site::SiteId,
-    link::CallError,
-    message::ResponseHead,
+    link::{Answered, CallError},
+    message::{AgentRequest, RequestHead, ResponseHead},
 };
 use axum::{
     Json, Router,
@@ -26,7 +23,7 @@ use axum::{
 };
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 
 use super::{
@@ -40,7 +37,7 @@ use crate::{
     },
     limits::{ClientKey, Trial, hold},
     routing::{
-        dispatch::{AnswerBody, Deadlines, RouteError, dispatch},
+        dispatch::{AnswerBody, RetryPolicy, RouteError},
         router::AgentRouter,
     },
     tunnel::{registry::NoSession, session::Session, view::SessionView},
@@ -131,7 +128,7 @@ fn proved<'a>(
 
 async fn answer(state: &PublicState, call: NodeCall) -> Response {
     let NodeCall { target, request } = call;
-    let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    let id = &request.head.request_id;
     if !id.is_empty() {
         tracing::info!(
             request_id = id,
@@ -140,38 +137,33 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
             "request from a peer relay"
         );
     }
-    let client = client_of(&request);
+    let client = client_of(&request.head);
     let permit = match state.limits.requests.enter_site(client, &target.site) {
         Ok(permit) => permit,
-        Err(busy) => return HttpError::from(busy).into_document(&id),
+        Err(busy) => return HttpError::from(busy).into_document(id),
     };
-    let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
-    let deadlines = Deadlines::for_peer(left);
-    let trial = match trial(state, client, &target.site, &request, &deadlines).await {
+    let policy = RetryPolicy::for_peer(Duration::from_millis(request.head.deadline_ms.into()));
+    let trial = match trial(state, client, &target.site, &request, policy).await {
         Ok(trial) => trial,
-        Err(error) => return error.into_document(&id),
+        Err(error) => return error.into_document(id),
     };
     let here = AgentRouter::new(Arc::clone(&state.registry), None);
-    let response = match dispatch(&here, &target, deadlines, || Ok::<_, HttpError>(request.clone())).await {
-        Ok(Ok(asked)) => {
-            settle(trial, &asked);
-            match asked.called {
-                Ok(answer) => from_agent(answer, request.method()).await,
-                Err(RouteError::Call(CallError::Lost)) => no_agent("lost"),
-                Err(why) => HttpError::from(why.problem()).into_document(&id),
-            }
-        }
-        Ok(Err(NoSession::Offline)) => no_agent("offline"),
-        Ok(Err(NoSession::OtherKey)) => no_agent("other-key"),
-        Err(error) => error.into_document(&id),
+    let routed = here.send(&target, &request, policy).await;
+    settle(trial, routed.as_ref().ok().map(|routed| routed.answered.response.status()));
+    let response = match routed {
+        Ok(routed) => from_agent(routed.answered, &request.head.method).await,
+        Err(RouteError::Call(CallError::Lost)) => no_agent("lost"),
+        Err(RouteError::NoAgent(NoSession::Offline)) => no_agent("offline"),
+        Err(RouteError::NoAgent(NoSession::OtherKey)) => no_agent("other-key"),
+        Err(why) => HttpError::from(why.problem()).into_document(id),
     };
     hold(response, permit)
 }
 
 /// The client that sent the request to the peer relay, as the key for limits.
-fn client_of(request: &http::Request<Bytes>) -> ClientKey {
-    let client = request.extensions().get::<Client>().and_then(|client| client.address.as_deref());
-    client.and_then(|address| address.parse().ok()).unwrap_or(super::UNKNOWN_CLIENT).into()
+fn client_of(head: &RequestHead) -> ClientKey {
+    let address = head.client.address.as_deref().and_then(|address| address.parse().ok());
+    address.unwrap_or(super::UNKNOWN_CLIENT).into()
 }
 
 /// Asks the throttle to admit the token of a search. A request that is not a search has no trial.
@@ -179,27 +171,27 @@ async fn trial(
     state: &PublicState,
     client: ClientKey,
     site: &SiteId,
-    request: &http::Request<Bytes>,
-    deadlines: &Deadlines,
+    request: &AgentRequest,
+    policy: RetryPolicy,
 ) -> Result<Option<Trial>, HttpError> {
-    if request.uri().path() != "/search" {
+    let (path, query) = match request.head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (request.head.target.as_str(), None),
+    };
+    if path != "/search" {
         return Ok(None);
     }
-    let text = SearchText {
-        query: request.uri().query(),
-        content_type: content_type(request.headers()),
-        body: request.body(),
-    };
+    let text = SearchText { query, content_type: content_type(&request.head.headers), body: &request.body };
     let parameters = Parameters::read(text.query, text.content_type, text.body).unwrap_or_default();
     let presented = Presented::new(&state.registry.sessions(site), &text, &parameters);
-    Ok(Some(try_token(state, client, site, &presented, deadlines.permit_until()).await?))
+    Ok(Some(try_token(state, client, site, &presented, policy.permit_until()).await?))
 }
 
 /// The agent's response in the form for the peer relay, which makes the public response from it. A response without a
 /// body (to HEAD, or 304) is sent without one: the length in its head is not that of this response.
-async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Response {
-    let (mut parts, body) = answer.into_parts();
-    let bare = *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+async fn from_agent(answered: Answered<AnswerBody>, method: &str) -> Response {
+    let (parts, body) = answered.response.into_parts();
+    let bare = method == "HEAD" || parts.status == StatusCode::NOT_MODIFIED;
     let body = if bare {
         // The end comes with the head or right after it. Dropping the body before would look as if the client had
         // left.
@@ -208,11 +200,7 @@ async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Resp
     } else {
         Body::new(body)
     };
-    let head = ResponseHead {
-        status: parts.status.as_u16(),
-        headers: parts.headers,
-        audit: parts.extensions.remove(),
-    };
+    let head = ResponseHead { status: parts.status.as_u16(), headers: parts.headers, audit: answered.audit };
     // Strings and numbers always serialize.
     let head = BASE64.encode(&serde_json::to_vec(&head).unwrap_or_default());
     let mut response = Response::new(body);

@@ -11,24 +11,25 @@ use audiovault_protocol::identity::{
     signed_link::{LinkError, LinkHeader},
     site::SiteId,
 };
+use audiovault_protocol::message::AgentRequest;
 use axum::{
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{StatusCode, request::Parts};
+use http::{StatusCode, request::Parts, uri::PathAndQuery};
 
 use super::{
     PublicState, access_log,
-    answer::{Expected, count_error, from_agent, status},
+    answer::{Expected, count_error, from_agent},
     audit_events, client_key,
     errors::{self, Absence},
     resume::resumable,
-    search::carry_context,
+    search::head_for_agent,
 };
 use crate::{
     limits::{Subject, hold},
-    routing::dispatch::{Deadlines, dispatch},
+    routing::dispatch::{RetryPolicy, RouteError},
     tunnel::registry::{AgentTarget, NoSession},
 };
 
@@ -82,25 +83,28 @@ async fn pass_on(
     let permit = state.enter_site(client, &site)?;
     let event = audit_events::delivery(&site, parts);
     let target = AgentTarget { site: site.clone(), key: Some(header.key_id) };
-    let request = || to_agent(token, name, parts);
-    let asked = dispatch(&state.agents, &target, Deadlines::for_client(), request).await?.map_err(
-        |none| match none {
-            NoSession::Offline => away(Absence::Offline.into()),
-            NoSession::OtherKey => errors::no_agent_for_link().at(&site),
-        },
-    )?;
-    let permit = asked.keep(permit);
-    let result = from_agent(asked, Expected::Audio, &site)
-        .map(|response| resumable(&state.agents, target, || request().ok(), response));
-    match result.as_ref().map(http::Response::status) {
+    let request = to_agent(token, name, parts)?;
+    let routed = match state.agents.send(&target, &request, RetryPolicy::for_client()).await {
+        Err(RouteError::NoAgent(NoSession::Offline)) => return Err(away(Absence::Offline.into())),
+        Err(RouteError::NoAgent(NoSession::OtherKey)) => return Err(errors::no_agent_for_link().at(&site)),
+        routed => routed,
+    };
+    let permit = routed.as_ref().ok().and_then(|routed| routed.keep(permit));
+    let result = from_agent(routed, Expected::Audio, &site)
+        .map(|answered| resumable(&state.agents, target, request, answered));
+    match result.as_ref().map(|answered| answered.response.status()) {
         Ok(StatusCode::FORBIDDEN) => throttle.wrong(subject, Instant::now()),
         Ok(status) if status.is_success() => throttle.link_opened(&subject, [token, name]),
         _ => {}
     }
-    count_error(status(&result), &state.registry.counters(&site));
+    let counters = state.registry.counters(&site);
     match result {
-        Ok(response) => Ok(hold(audit_events::handed_over(state, event, parts, response), permit)),
+        Ok(answered) => {
+            count_error(answered.response.status(), &counters);
+            Ok(hold(audit_events::handed_over(state, event, parts, answered), permit))
+        }
         Err(error) => {
+            count_error(error.status(), &counters);
             audit_events::refused(state, event, &error);
             Err(error)
         }
@@ -129,15 +133,13 @@ fn refuse(error: LinkError) -> HttpError {
     HttpError::new(status, error.to_string())
 }
 
-/// The request in the form that the agent's own router expects. The relay's router has decoded token and name. If they
+/// The request in the form that the agent's own service expects. The relay's router has decoded token and name. If they
 /// contain characters that a path does not allow, they belong to no link.
-fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<http::Request<Bytes>, HttpError> {
+fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<AgentRequest, HttpError> {
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let target = format!("/recordings/{token}/{name}{query}");
-    let mut request = http::Request::new(Bytes::new());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = target.parse().map_err(|_| refuse(LinkError::Forged))?;
-    *request.headers_mut() = parts.headers.clone();
-    carry_context(parts, &mut request);
-    Ok(request)
+    if target.parse::<PathAndQuery>().is_err() {
+        return Err(refuse(LinkError::Forged));
+    }
+    Ok(AgentRequest { head: head_for_agent(parts, target), body: Bytes::new() })
 }

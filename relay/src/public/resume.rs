@@ -13,19 +13,20 @@ use std::{
 
 use audiovault_protocol::{
     http::headers,
-    limits::{ANSWER_BODY_LEN, RELAY_DEADLINE},
-    link::BodyError,
+    limits::ANSWER_BODY_LEN,
+    link::{Answered, BodyError},
+    message::AgentRequest,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::answer::{Expected, is_expected};
 use crate::{
     routing::{
-        dispatch::{AnswerBody, RouteError, ask_node},
-        router::{AgentRoute, AgentRouter, TriedRoutes},
+        dispatch::{AnswerBody, RetryPolicy, Routed},
+        router::AgentRouter,
     },
     tunnel::registry::AgentTarget,
 };
@@ -44,7 +45,7 @@ struct Rest {
     agents: AgentRouter,
     target: AgentTarget,
     /// The first request, unchanged.
-    request: Request<Bytes>,
+    request: AgentRequest,
     etag: HeaderValue,
     /// The first missing byte, and the last one that was requested.
     next: u64,
@@ -74,18 +75,24 @@ impl std::fmt::Debug for ResumableBody {
     }
 }
 
-/// Makes a response that continues after its tunnel ends, if that is possible.
+/// Makes the response to `request` continue after its tunnel ends, if that is possible.
 pub(super) fn resumable(
     agents: &AgentRouter,
     target: AgentTarget,
-    request: impl FnOnce() -> Option<Request<Bytes>>,
-    response: Response<AnswerBody>,
-) -> Response<ResumableBody> {
-    let rest = extent(response.status(), response.headers()).and_then(|(etag, [next, last, size])| {
-        let request = request().filter(|request| request.method() == Method::GET)?;
-        Some(Rest { agents: agents.clone(), target, request, etag, next, last, size })
+    request: AgentRequest,
+    answered: Answered<AnswerBody>,
+) -> Answered<ResumableBody> {
+    let extent = extent(answered.response.status(), answered.response.headers());
+    let rest = extent.filter(|_| request.head.method == "GET").map(|(etag, [next, last, size])| Rest {
+        agents: agents.clone(),
+        target,
+        request,
+        etag,
+        next,
+        last,
+        size,
     });
-    response.map(|body| ResumableBody {
+    answered.map(|body| ResumableBody {
         size: body.size_hint(),
         body,
         rest,
@@ -112,50 +119,24 @@ fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64;
 impl Rest {
     /// The rest of the body, if an agent has it within [`RETURN_WINDOW`] of when the last byte came.
     async fn dispatch(self, waiting: Instant) -> Option<AnswerBody> {
-        let until = waiting + RETURN_WINDOW;
-        let mut tried = TriedRoutes::default();
-        let site = &self.target.site;
-        loop {
-            let Ok(route) = self.agents.pick_until(&self.target, &tried, until).await else {
+        let policy = RetryPolicy::for_rest(waiting + RETURN_WINDOW);
+        match self.agents.send(&self.target, &self.request(), policy).await {
+            Ok(routed) => self.continued_by(routed),
+            Err(why) => {
                 tracing::info!(
-                    %site,
+                    site = %self.target.site,
+                    ?why,
                     code = "download.cut",
-                    "a download was cut: no agent with its link key reconnected"
+                    "a download was cut: no agent with its link key could continue it"
                 );
-                return None;
-            };
-            match self.call(&route).await {
-                Ok(answer) => return self.continued_by(answer, &route),
-                Err(why) => {
-                    tracing::info!(
-                        %site,
-                        from = route.name(),
-                        ?why,
-                        code = "download.not_continued_here",
-                        "cannot get the rest of a download from this agent"
-                    )
-                }
-            }
-            tried.push(&route);
-        }
-    }
-
-    async fn call(&self, route: &AgentRoute) -> Result<Response<AnswerBody>, RouteError> {
-        match (route, self.agents.cluster()) {
-            (AgentRoute::Peer(node), Some(cluster)) => {
-                ask_node(cluster, node, &self.target, &self.request(), RELAY_DEADLINE).await
-            }
-            (AgentRoute::Peer(_), None) => Err(RouteError::Lost),
-            (AgentRoute::Local(session), _) => {
-                let called = session.caller.call_within(self.request(), RELAY_DEADLINE).await;
-                called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(RouteError::Call)
+                None
             }
         }
     }
 
-    fn request(&self) -> Request<Bytes> {
+    fn request(&self) -> AgentRequest {
         let mut request = self.request.clone();
-        let headers = request.headers_mut();
+        let headers = &mut request.head.headers;
         for condition in
             [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE]
         {
@@ -170,7 +151,8 @@ impl Rest {
     }
 
     /// The body of a response, if it is exactly the rest.
-    fn continued_by(&self, answer: Response<AnswerBody>, route: &AgentRoute) -> Option<AnswerBody> {
+    fn continued_by(&self, routed: Routed) -> Option<AnswerBody> {
+        let Routed { route, answered: Answered { response: answer, .. } } = routed;
         let headers = answer.headers();
         let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
             && is_expected(Expected::Audio, answer.status(), headers)

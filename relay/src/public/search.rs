@@ -11,10 +11,13 @@ use audiovault_common::request_body::read_body;
 use audiovault_protocol::{
     http::{
         context::{Client, RequestId},
+        headers,
         parameters::{Field, Parameters, token_names, values_named},
     },
     identity::site::SiteId,
     limits::MAX_REQUEST_BODY_LEN,
+    link::Answered,
+    message::{AgentRequest, RequestHead},
 };
 use axum::{
     extract::{Path, Request, State},
@@ -33,7 +36,7 @@ use super::{
 };
 use crate::{
     limits::{ClientKey, Guess, Subject, Throttled, Trial, hold},
-    routing::dispatch::{Deadlines, Routed, dispatch},
+    routing::dispatch::{RetryPolicy, RouteError},
     tunnel::{
         registry::AgentTarget,
         session::{Session, TokenFields},
@@ -194,7 +197,7 @@ async fn pass_on(
 ) -> Result<Response, NoResponse> {
     let client = client_key(&parts.extensions);
     let mut permit = state.enter_site(client, site)?;
-    let deadlines = Deadlines::for_client();
+    let policy = RetryPolicy::for_client();
     // If a peer relay has the agent, the peer checks the token: guesses count there, no matter which relay received
     // them.
     let trial = match state.agents.is_here(site) {
@@ -205,7 +208,7 @@ async fn pass_on(
                 body: &body,
             };
             let presented = Presented::new(&state.registry.sessions(site), &text, parameters);
-            let trial = try_token(state, client, site, &presented, deadlines.permit_until());
+            let trial = try_token(state, client, site, &presented, policy.permit_until());
             Some(trial.await.map_err(|no| HttpError::from(no).at(site))?)
         }
         false => None,
@@ -213,23 +216,29 @@ async fn pass_on(
     access_log::enter_site(site);
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
-    let event = audit_events::search(site, parts, parameters);
+    let mut event = audit_events::search(site, parts, parameters);
     let target = AgentTarget { site: site.clone(), key: None };
-    let asking = dispatch(&state.agents, &target, deadlines, || to_agent(parts, body.clone()));
-    let Ok(asked) = asking.await? else {
+    let routed = state.agents.send(&target, &to_agent(parts, body), policy).await;
+    if let Err(RouteError::NoAgent(_)) = routed {
         count_error(HttpError::from(Absence::Offline).status(), &counters);
         return Err(NoResponse::Absent(Absence::Offline));
-    };
-    if trial.is_none() && asked.called.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+    }
+    let agents_status = routed.as_ref().ok().map(|routed| routed.answered.response.status());
+    if trial.is_none() && agents_status.is_some_and(|status| status.is_success()) {
         state.limits.throttle.right_for(client, site);
     }
-    settle(trial, &asked);
-    permit = asked.keep(permit);
-    let result = match from_agent(asked, Expected::Json, site) {
-        Ok(answer) => search_answer(answer, site, &state.public_url).await,
+    settle(trial, agents_status);
+    permit = routed.as_ref().ok().and_then(|routed| routed.keep(permit));
+    let result = match from_agent(routed, Expected::Json, site) {
+        Ok(Answered { response, audit }) => {
+            if let Some(audit) = &audit {
+                event.describe(audit);
+            }
+            search_answer(response, site, &state.public_url).await
+        }
         Err(error) => Err(error),
     };
-    audit_events::answered(state, event, &result);
+    audit_events::answered(state, event, status(&result));
     count_error(status(&result), &counters);
     let mut response = result?;
     let headers = response.headers_mut();
@@ -292,8 +301,7 @@ pub(super) async fn try_token(
 
 /// Reports the result of a token to the throttle. Only the agent knows its tokens, so the status of its response
 /// decides.
-pub(super) fn settle(trial: Option<Trial>, asked: &Routed) {
-    let status = asked.called.as_ref().ok().map(http::Response::status);
+pub(super) fn settle(trial: Option<Trial>, status: Option<StatusCode>) {
     match (trial, status) {
         (Some(trial), Some(StatusCode::UNAUTHORIZED)) => trial.wrong(Instant::now()),
         (Some(trial), Some(StatusCode::TOO_MANY_REQUESTS)) => trial.throttled(Instant::now()),
@@ -302,26 +310,20 @@ pub(super) fn settle(trial: Option<Trial>, asked: &Routed) {
     }
 }
 
-/// The request in the form that the agent's own router expects: without the site in its path.
-fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, HttpError> {
+/// The request in the form that the agent's own service expects: without the site in its path.
+fn to_agent(parts: &Parts, body: Bytes) -> AgentRequest {
     let target = parts.uri.query().map_or_else(|| "/search".to_owned(), |query| format!("/search?{query}"));
-    let mut request = http::Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = target
-        .parse()
-        .map_err(|_| HttpError::new(StatusCode::BAD_REQUEST, "the query string is malformed"))?;
-    *request.headers_mut() = parts.headers.clone();
-    carry_context(parts, &mut request);
-    Ok(request)
+    AgentRequest { head: head_for_agent(parts, target), body }
 }
 
-/// Passes on the client and the id of the request.
-pub(super) fn carry_context(parts: &Parts, request: &mut http::Request<Bytes>) {
-    let extensions = request.extensions_mut();
-    if let Some(id) = parts.extensions.get::<RequestId>() {
-        extensions.insert(id.clone());
-    }
-    if let Some(client) = parts.extensions.get::<Client>() {
-        extensions.insert(client.clone());
+/// The head of a request for an agent, with the client and the id of the request.
+pub(super) fn head_for_agent(parts: &Parts, target: String) -> RequestHead {
+    RequestHead {
+        request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+        method: parts.method.as_str().to_owned(),
+        target,
+        headers: headers::of_request(&parts.headers),
+        deadline_ms: 0,
+        client: parts.extensions.get::<Client>().cloned().unwrap_or_default(),
     }
 }

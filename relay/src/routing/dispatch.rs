@@ -14,7 +14,8 @@ use std::{
 use audiovault_protocol::{
     http::problem::Problem,
     limits::RELAY_DEADLINE,
-    link::{BodyError, CallError, TunnelBody},
+    link::{Answered, BodyError, CallError, TunnelBody},
+    message::AgentRequest,
     mux::OpenError,
 };
 use bytes::Bytes;
@@ -38,31 +39,80 @@ const MOST_ASKED: usize = 4;
 /// Divisor: after waiting for an agent, one third of the deadline is left for the response.
 const LEFT_FOR_ANSWER: u32 = 3;
 
-/// How long a request may take until its response begins.
+/// How a request is retried, and how long it waits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadlines {
-    deadline: Instant,
-    /// Until this moment the request waits for an agent that should be back soon.
-    wait_until: Instant,
+pub(crate) struct RetryPolicy {
+    /// How long the request waits while no agent can take it.
+    wait: Wait,
+    /// How long an agent may take to begin its response.
+    patience: Patience,
+    retried: Retried,
 }
 
-impl Deadlines {
-    /// The deadlines of a request from a public client: [`RELAY_DEADLINE`] for everything.
+/// For which agents a request waits.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    /// For an agent that should be back soon.
+    Expected(Instant),
+    /// For any agent.
+    Any(Instant),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    /// All agents together have until this moment.
+    Until(Instant),
+    /// Each agent has this long.
+    Each(Duration),
+}
+
+/// Which failures lead to the next agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retried {
+    /// Those after which at most one agent may have seen the request, at most [`MOST_ASKED`] times.
+    Unseen,
+    /// All, until the wait is over.
+    All,
+}
+
+impl RetryPolicy {
+    /// A request from a public client: [`RELAY_DEADLINE`] for everything.
     pub(crate) fn for_client() -> Self {
         let deadline = Instant::now() + RELAY_DEADLINE;
-        Self { deadline, wait_until: deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER }
+        Self {
+            wait: Wait::Expected(deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER),
+            patience: Patience::Until(deadline),
+            retried: Retried::Unseen,
+        }
+    }
+
+    /// A request from a peer relay. The peer relay itself waits for agents, so this relay does not.
+    pub(crate) fn for_peer(left: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            wait: Wait::Expected(now),
+            patience: Patience::Until(now + left.min(RELAY_DEADLINE)),
+            retried: Retried::Unseen,
+        }
+    }
+
+    /// The rest of a download, which any agent with its link key may deliver. Waits for one until `until`.
+    pub(crate) fn for_rest(until: Instant) -> Self {
+        Self { wait: Wait::Any(until), patience: Patience::Each(RELAY_DEADLINE), retried: Retried::All }
     }
 
     /// Until when the request may wait for its permit, before it is sent to any agent.
     pub(crate) fn permit_until(self) -> Instant {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        self.deadline - left / LEFT_FOR_ANSWER
+        let now = Instant::now();
+        now + self.left(now) * (LEFT_FOR_ANSWER - 1) / LEFT_FOR_ANSWER
     }
 
-    /// The deadlines of a request from a peer relay. The peer relay itself waits for agents, so this relay does not.
-    pub(crate) fn for_peer(left: Duration) -> Self {
-        let now = Instant::now();
-        Self { deadline: now + left.min(RELAY_DEADLINE), wait_until: now }
+    /// How long the next agent may take.
+    fn left(self, now: Instant) -> Duration {
+        match self.patience {
+            Patience::Until(deadline) => deadline.saturating_duration_since(now),
+            Patience::Each(patience) => patience,
+        }
     }
 }
 
@@ -75,87 +125,107 @@ pub(crate) enum RouteError {
     Refused(Problem),
     /// A peer relay lost its tunnel, or the peer relay itself was lost.
     Lost,
-    /// A peer relay has no agent that can take the request.
+    /// No agent can take the request.
     NoAgent(NoSession),
     /// A peer relay did not answer in time.
     Deadline,
 }
 
-/// The result of sending a request.
+/// The response to a request.
 pub(crate) struct Routed {
-    /// The tunnel or peer relay that was asked last.
+    /// The tunnel or peer relay that has answered.
     pub(crate) route: AgentRoute,
-    /// The response.
-    pub(crate) called: Result<http::Response<AnswerBody>, RouteError>,
+    /// The agent's response.
+    pub(crate) answered: Answered<AnswerBody>,
 }
 
 impl Routed {
-    /// Keeps the request's permit at its site if an agent of this relay was asked. Otherwise returns `None`: the peer
-    /// relay that was asked holds its own permit.
+    /// Keeps the request's permit at its site if an agent of this relay has answered. Otherwise returns `None`: the
+    /// peer relay that has answered holds its own permit.
     pub(crate) fn keep(&self, permit: Option<SitePermit>) -> Option<SitePermit> {
         permit.filter(|_| matches!(self.route, AgentRoute::Local(_)))
     }
 }
 
-/// Sends the request. `request` builds it, once for each agent or peer relay that is asked.
-///
-/// # Errors
-/// The outer error is that of `request`. The inner one is [`NoSession`], if no agent can take the request.
-pub(crate) async fn dispatch<E>(
-    agents: &AgentRouter,
-    target: &AgentTarget,
-    patience: Deadlines,
-    request: impl Fn() -> Result<http::Request<Bytes>, E>,
-) -> Result<Result<Routed, NoSession>, E> {
-    let mut tried = TriedRoutes::default();
-    let mut lost = false;
-    let mut route = match agents.pick_expected(target, &tried, patience.wait_until).await {
-        Ok(route) => route,
-        Err(none) => return Ok(Err(none)),
-    };
-    loop {
-        let left = patience.deadline.saturating_duration_since(Instant::now());
-        tried.push(&route);
-        let called = match &route {
-            AgentRoute::Local(session) => {
-                // If a second agent is silent, the relay waits for it: no other agent would be asked after it.
-                let another = || !lost && agents.pick(target, &tried).is_ok_and(|other| !is_silent(&other));
-                unless_silent(session, request()?, left, another).await
+impl AgentRouter {
+    /// Sends a request to one agent after the other, until one answers or the policy allows no more.
+    ///
+    /// # Errors
+    /// The [`RouteError`] of the last agent that was asked; [`RouteError::NoAgent`] if none can take the request.
+    pub(crate) async fn send(
+        &self,
+        target: &AgentTarget,
+        request: &AgentRequest,
+        policy: RetryPolicy,
+    ) -> Result<Routed, RouteError> {
+        let mut tried = TriedRoutes::default();
+        let mut lost = false;
+        let mut route = self.next_route(target, &tried, policy).await.map_err(RouteError::NoAgent)?;
+        loop {
+            let left = policy.left(Instant::now());
+            tried.push(&route);
+            let called = match &route {
+                AgentRoute::Local(session) => {
+                    // If a second agent is silent, the relay waits for it: no other agent would be asked after it.
+                    let another = || !lost && self.pick(target, &tried).is_ok_and(|other| !is_silent(&other));
+                    unless_silent(session, request.clone(), left, another).await
+                }
+                AgentRoute::Peer(node) => match self.cluster() {
+                    Some(cluster) => ask_node(cluster, node, target, request, left).await,
+                    None => Err(RouteError::NoAgent(NoSession::Offline)),
+                },
+            };
+            let why = match called {
+                Ok(answered) => return Ok(Routed { route, answered }),
+                Err(why) => why,
+            };
+            if let RouteError::NoAgent(_) | RouteError::Lost = &why {
+                tried.miss(&route);
             }
-            AgentRoute::Peer(node) => match agents.cluster() {
-                Some(cluster) => ask_node(cluster, node, target, &request()?, left).await,
-                None => Err(RouteError::NoAgent(NoSession::Offline)),
-            },
-        };
-        if let Err(RouteError::NoAgent(_) | RouteError::Lost) = &called {
-            tried.miss(&route);
+            let is_unseen = match &why {
+                RouteError::Call(CallError::Lost) | RouteError::Lost => !std::mem::replace(&mut lost, true),
+                RouteError::Call(CallError::Refused | CallError::NotOpened(_)) | RouteError::NoAgent(_) => {
+                    true
+                }
+                RouteError::Call(_) | RouteError::Refused(_) | RouteError::Deadline => false,
+            };
+            let again = match policy.retried {
+                Retried::Unseen => is_unseen && tried.tunnels() < MOST_ASKED,
+                Retried::All => true,
+            };
+            let next = if again { self.next_route(target, &tried, policy).await.ok() } else { None };
+            let Some(next) = next else {
+                tracing::info!(
+                    site = %target.site,
+                    from = route.name(),
+                    ?why,
+                    code = "request.no_response",
+                    "a request got no response"
+                );
+                return Err(why);
+            };
+            tracing::info!(
+                site = %target.site,
+                from = route.name(),
+                to = next.name(),
+                ?why,
+                code = "request.retried",
+                "retrying a request on another tunnel"
+            );
+            route = next;
         }
-        let again = match &called {
-            Err(RouteError::Call(CallError::Lost) | RouteError::Lost) => !std::mem::replace(&mut lost, true),
-            Err(RouteError::Call(CallError::Refused | CallError::NotOpened(_))) => true,
-            Err(RouteError::NoAgent(_)) => true,
-            _ => false,
-        };
-        let next = match again && tried.tunnels() < MOST_ASKED {
-            true => agents.pick_expected(target, &tried, patience.wait_until).await.ok(),
-            false => None,
-        };
-        let Some(next) = next else {
-            return Ok(match called {
-                Err(RouteError::NoAgent(none)) => Err(none),
-                called => Ok(Routed { route, called }),
-            });
-        };
-        let from = route.name();
-        let to = next.name();
-        tracing::info!(
-            site = %target.site,
-            from,
-            to,
-            code = "request.retried",
-            "retrying a request on another tunnel"
-        );
-        route = next;
+    }
+
+    async fn next_route(
+        &self,
+        target: &AgentTarget,
+        tried: &TriedRoutes,
+        policy: RetryPolicy,
+    ) -> Result<AgentRoute, NoSession> {
+        match policy.wait {
+            Wait::Expected(until) => self.pick_expected(target, tried, until).await,
+            Wait::Any(until) => self.pick_until(target, tried, until).await,
+        }
     }
 }
 
@@ -166,29 +236,29 @@ fn is_silent(route: &AgentRoute) -> bool {
 /// Asks an agent. If it falls silent and `another` agent can take the request, gives up on it.
 async fn unless_silent(
     session: &Session,
-    request: http::Request<Bytes>,
+    request: AgentRequest,
     patience: Duration,
     another: impl Fn() -> bool,
-) -> Result<http::Response<AnswerBody>, RouteError> {
+) -> Result<Answered<AnswerBody>, RouteError> {
     let mut call = std::pin::pin!(session.caller.call_within(request, patience));
     let called = tokio::select! {
         biased;
         called = &mut call => called,
         () = session.caller.silent() => if another() { Err(CallError::Lost) } else { call.await },
     };
-    called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(RouteError::Call)
+    called.map(|answered| answered.map(AnswerBody::Tunnel)).map_err(RouteError::Call)
 }
 
 /// Asks a peer relay.
-pub(crate) async fn ask_node(
+async fn ask_node(
     cluster: &Cluster,
     node: &Node,
     target: &AgentTarget,
-    request: &http::Request<Bytes>,
+    request: &AgentRequest,
     patience: Duration,
-) -> Result<http::Response<AnswerBody>, RouteError> {
+) -> Result<Answered<AnswerBody>, RouteError> {
     match cluster.call(node, target, request, patience).await {
-        Ok(NodeAnswer::Answer(answer)) => Ok(answer.map(AnswerBody::Node)),
+        Ok(NodeAnswer::Answer(answered)) => Ok(answered.map(AnswerBody::Node)),
         Ok(NodeAnswer::Refused(problem)) => Err(RouteError::Refused(problem)),
         Ok(NodeAnswer::NoAgent(none)) => Err(RouteError::NoAgent(none)),
         Ok(NodeAnswer::Lost) | Err(Unreachable::Broken(_) | Unreachable::Lost) => Err(RouteError::Lost),

@@ -3,16 +3,15 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Request;
 use http_body::Body;
 
 use super::{Watched, World, agent::wait, now};
 use crate::{
     limits::{RELAY_DEADLINE, STALL_TIMEOUT},
     link::{BodyError, CallError, TunnelBody},
-    message::ResetCode,
+    message::{AgentRequest, ResetCode},
     testing::{
-        pair::body,
+        pair::{body, get},
         simulation::{
             Finding,
             calls::{CallPlan, Outcome, mark},
@@ -57,22 +56,17 @@ impl Listener<'_> {
             let wait_until = began + if part > 0 { RETURN_WINDOW } else { for_tunnel };
             let deadline = if part > 0 { wait_until + patience } else { began + patience };
             let path = format!("/{}/{part}/{}", self.number, self.received);
-            let asks = self.plan.asks;
-            let request = || {
-                let mut request = Request::new(Bytes::from(vec![b'q'; asks]));
-                *request.uri_mut() = path.parse().unwrap_or_default();
-                request
-            };
+            let request = AgentRequest { body: Bytes::from(vec![b'q'; self.plan.asks]), ..get(&path) };
             let stepped = self.world.stepped();
-            let asked = self.world.ask(request, deadline, wait_until).await;
+            let asked = self.world.ask(&request, deadline, wait_until).await;
             let late = now() > deadline + GRAIN + (self.world.stepped() - stepped);
             if late {
                 return Err(Finding::new("a call was answered past its deadline"));
             }
             let cut = if part > 0 { Outcome::Cut } else { Outcome::NotOpened };
             let Some(asked) = asked else { return Ok(cut) };
-            let response = match asked {
-                Ok(response) => response,
+            let answered = match asked {
+                Ok(answered) => answered,
                 Err(CallError::Deadline) if now() < deadline && part == 0 => {
                     return Err(Finding::new("a call was given up before its deadline"));
                 }
@@ -87,7 +81,7 @@ impl Listener<'_> {
                     return Err(Finding::of("a call came to nothing", error));
                 }
             };
-            if let Some(outcome) = self.take(response.into_body()).await? {
+            if let Some(outcome) = self.take(answered.response.into_body()).await? {
                 return Ok(outcome);
             }
         }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
 use tokio::{sync::mpsc, time::timeout_at};
 
 use super::{Watched, World, now, pipe::Pipe};
@@ -18,10 +17,10 @@ use crate::{
     flow::credit::{Budgets, WindowBudget},
     limits::TUNNEL_WINDOW_BUDGET,
     link::{
-        Buffered, CallError, Caller, Close, Counted, RelayLink, RelayNotice, Role, Socket, Traffic,
+        Answered, Buffered, CallError, Caller, Close, Counted, RelayLink, RelayNotice, Role, Socket, Traffic,
         TunnelBody,
     },
-    message::{CloseCode, Goaway, Hello},
+    message::{AgentRequest, CloseCode, Goaway, Hello},
     mux::OpenError,
     testing::{pair::welcome, simulation::Finding},
 };
@@ -131,10 +130,10 @@ impl World {
     /// Tries one tunnel after the other, as the relay's public side does. `None` if there is no tunnel to try.
     pub(super) async fn ask(
         &self,
-        request: impl Fn() -> Request<Bytes>,
+        request: &AgentRequest,
         deadline: Instant,
         wait_until: Instant,
-    ) -> Option<Result<Response<TunnelBody>, CallError>> {
+    ) -> Option<Result<Answered<TunnelBody>, CallError>> {
         let mut tried = Vec::new();
         let mut lost = false;
         let mut session = self.wait_for(&tried, wait_until).await?;
@@ -142,7 +141,7 @@ impl World {
             tried.push(session.number);
             let patience = deadline.saturating_duration_since(now());
             let another = || self.pick(&tried).is_some_and(|other| !other.caller.is_silent());
-            let called = unless_silent(&session, request(), patience, another).await;
+            let called = unless_silent(&session, request.clone(), patience, another).await;
             let again = match &called {
                 Err(CallError::Lost) => !std::mem::replace(&mut lost, true),
                 Err(CallError::Refused | CallError::NotOpened(OpenError::Closed)) => true,
@@ -161,10 +160,10 @@ impl World {
 /// Sends a request on a tunnel, and gives it up if the tunnel becomes silent and there is another one.
 async fn unless_silent(
     session: &Session,
-    request: Request<Bytes>,
+    request: AgentRequest,
     patience: Duration,
     another: impl Fn() -> bool,
-) -> Result<Response<TunnelBody>, CallError> {
+) -> Result<Answered<TunnelBody>, CallError> {
     let mut call = pin!(session.caller.call_within(request, patience));
     tokio::select! {
         biased;
