@@ -8,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 use audiovault_protocol::{http::problem::Problem, identity::site::SiteId};
 use axum::response::{IntoResponse, Response as AxumResponse};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 /// A request that cannot be answered.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct HttpError {
     status: StatusCode,
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
-    header: Option<Box<(HeaderName, HeaderValue)>>,
+    headers: Option<Box<HeaderMap>>,
     log_cause: Option<Box<str>>,
     site: Option<SiteId>,
 }
@@ -24,7 +24,7 @@ pub struct HttpError {
 impl HttpError {
     /// An error with one sentence for the client: who is to blame and what to do.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, header: None, log_cause: None, site: None }
+        Self { status, detail: detail.into(), retry_after: None, headers: None, log_cause: None, site: None }
     }
 
     /// A method that a route does not have (RFC 9110, section 15.5.6), with the methods that it has.
@@ -48,8 +48,9 @@ impl HttpError {
 
     /// Sets a header of the response.
     #[must_use]
-    pub fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some(Box::new((name, value))), ..self }
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.get_or_insert_default().insert(name, value);
+        self
     }
 
     /// Adds the cause, which is written to the log alone.
@@ -89,9 +90,12 @@ impl HttpError {
         response.extensions_mut().remove()
     }
 
-    /// The problem document, for a service that has no outer layer.
-    pub fn into_document(self, request_id: &str) -> AxumResponse {
-        self.document(self.clone().into_response(), request_id)
+    /// The response: a problem document with the id of the request.
+    pub fn into_document<B: From<Bytes>>(self, request_id: &str) -> Response<B> {
+        let problem = Problem::new(self.status, self.detail).for_request(request_id);
+        let mut response = problem.into_response();
+        put_headers(response.headers_mut(), self.retry_after, self.headers.as_deref());
+        response.map(B::from)
     }
 
     /// The problem document, in place of a bare response, of which it keeps the headers and the extensions.
@@ -118,16 +122,19 @@ impl From<Problem> for HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> AxumResponse {
         let mut response = self.status.into_response();
-        let headers = response.headers_mut();
-        if let Some(wait) = self.retry_after {
-            let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if let Some((name, value)) = self.header.as_deref() {
-            headers.insert(name, value.clone());
-        }
+        put_headers(response.headers_mut(), self.retry_after, self.headers.as_deref());
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+fn put_headers(headers: &mut HeaderMap, retry_after: Option<Duration>, more: Option<&HeaderMap>) {
+    if let Some(wait) = retry_after {
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    for (name, value) in more.into_iter().flatten() {
+        headers.insert(name, value.clone());
     }
 }
 

@@ -1,11 +1,12 @@
 //! Reads short request bodies whole.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
-use axum::body::{self, Body, HttpBody};
+use axum::BoxError;
 use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::LengthLimitError;
+use http_body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::{error_chain::in_one_line, http_error::HttpError};
@@ -18,20 +19,23 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// 413 with the text `too_large`, 408 if the body does not arrive within ten seconds, 400 if it is incomplete.
-pub async fn read_body(body: Body, limit: usize, too_large: &'static str) -> Result<Bytes, HttpError> {
+pub async fn read_body<B>(body: B, limit: usize, too_large: &'static str) -> Result<Bytes, HttpError>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
     if body.size_hint().lower() > limit as u64 {
         return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
     }
-    let read = timeout(BODY_TIMEOUT, body::to_bytes(body, limit)).await.map_err(|_| {
+    let read = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await.map_err(|_| {
         let detail = "the request body did not arrive in time; send it without delay";
         HttpError::new(StatusCode::REQUEST_TIMEOUT, detail)
     })?;
-    read.map_err(|error| {
-        if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
-            HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
-        } else {
-            HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete")
-                .because(in_one_line(&error))
+    match read {
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large))
         }
-    })
+        Err(error) => Err(HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete")
+            .because(in_one_line(&*error))),
+    }
 }

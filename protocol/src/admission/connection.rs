@@ -7,6 +7,7 @@ use std::{
     convert::Infallible,
     future::{Future, ready},
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -39,37 +40,62 @@ const DONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client may take nothing of a response: no longer than a client may pause a download.
 const WRITE_STALL: Duration = PAUSE_TIMEOUT;
 
-/// Puts a meter around a connection that the gate has decided about, and around the service that answers its requests.
-/// `tls` says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit
-/// and gets an answer.
+/// One client's connection, as those who answer its requests know it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The address of the peer, which may be a proxy.
+    pub peer: SocketAddr,
+    /// What happens below TLS and HTTP.
+    pub meter: Arc<ConnectionMeter>,
+}
+
+impl Connection {
+    /// A connection that was just accepted. `tls` says whether this program itself speaks TLS on it.
+    pub fn new(peer: SocketAddr, tls: bool) -> Self {
+        Self { peer, meter: Arc::new(ConnectionMeter::new(tls)) }
+    }
+}
+
+/// Answers the requests of all connections of a listener. `A` is the body of a request.
+pub trait Serve<A>: Clone + Send + Sync + 'static {
+    /// The body of a response.
+    type Body: Body + Send + 'static;
+
+    /// Answers one request of a connection.
+    fn serve(
+        &self,
+        connection: &Connection,
+        request: Request<A>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+}
+
+/// Puts a meter around a connection that the gate has decided about, and tells the service that answers its requests
+/// what was decided.
 ///
 /// # Errors
 /// If the gate refused the connection without an answer, or its socket has failed.
 pub fn open<S, B>(
     stream: TcpStream,
     admission: Admission,
-    tls: bool,
-    service: S,
-    beyond: BeyondLimit<B>,
+    mut service: Metering<S, B>,
 ) -> io::Result<(Metered<TcpStream>, Metering<S, B>)> {
-    let (permit, exceeded) = match admission {
-        Admission::Admitted(permit) => (permit, None),
-        Admission::Answered(permit, exceeded) => (permit, Some(exceeded)),
+    let permit = match admission {
+        Admission::Admitted(permit) => permit,
+        Admission::Answered(permit, exceeded) => {
+            service.exceeded = Some(exceeded);
+            // The room above a limit is small: it is for clients that send their request at once.
+            service.connection.meter.finish();
+            permit
+        }
         Admission::Refused => return Err(io::Error::other("too many connections are open")),
     };
     // A response head must not wait for the acknowledgement of the previous response.
     stream.set_nodelay(true)?;
-    let meter = Arc::new(ConnectionMeter::new(tls));
-    let stream = Metered::new(stream, Arc::clone(&meter), Some(permit));
-    if exceeded.is_some() {
-        // The room above a limit is small: it is for clients that send their request at once.
-        meter.finish();
-    }
-    Ok((stream, Metering::new(service, meter, exceeded, beyond)))
+    let stream = Metered::new(stream, Arc::clone(&service.connection.meter), Some(permit));
+    Ok((stream, service))
 }
 
-/// Figures of one client connection below TLS and HTTP. Every request of the connection carries it as the extension
-/// `Arc<ConnectionMeter>`.
+/// Figures of one client connection below TLS and HTTP.
 ///
 /// The bytes that a socket has accepted are the last that a program can know about a delivery. They may still wait in
 /// the kernel's buffer or be lost on the way.
@@ -136,7 +162,7 @@ impl ConnectionMeter {
         self.upgraded.store(true, Ordering::Relaxed);
     }
 
-    /// The connection is to end soon after its running requests.
+    /// The connection is to end soon after its running requests. Called before the connection is read.
     fn finish(&self) {
         self.done.store(true, Ordering::Relaxed);
     }
@@ -187,15 +213,12 @@ pub struct Metered<S> {
 impl<S> Metered<S> {
     fn new(inner: S, meter: Arc<ConnectionMeter>, permit: Option<ConnectionPermit>) -> Self {
         let seen = meter.activity();
-        Self { inner, meter, idle: Box::pin(sleep(IDLE_TIMEOUT)), seen, stalled: None, _permit: permit }
+        let idle = Box::pin(sleep(if seen.done { DONE_TIMEOUT } else { IDLE_TIMEOUT }));
+        Self { inner, meter, idle, seen, stalled: None, _permit: permit }
     }
 
     /// Returns true if there was no request for a whole [`IDLE_TIMEOUT`]. Otherwise the reader is woken to check again.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.meter.activity().done && !self.seen.done {
-            self.seen = self.meter.activity();
-            self.idle.as_mut().reset(now() + DONE_TIMEOUT);
-        }
         while self.idle.as_mut().poll(cx).is_ready() {
             let before = std::mem::replace(&mut self.seen, self.meter.activity());
             if !self.seen.busy && (self.seen.done || before == self.seen) {
@@ -294,71 +317,69 @@ impl<B> Clone for BeyondLimit<B> {
 
 impl<B> Copy for BeyondLimit<B> {}
 
-/// Gives every request of a connection its meter, and counts the request on the meter.
+/// Gives every request of a connection to the service that answers it, and counts the request on the meter.
 #[derive(Debug)]
 pub struct Metering<S, B> {
     inner: S,
-    meter: Arc<ConnectionMeter>,
+    connection: Connection,
     exceeded: Option<Exceeded>,
     beyond: BeyondLimit<B>,
 }
 
 impl<S, B> Metering<S, B> {
-    fn new(
-        inner: S,
-        meter: Arc<ConnectionMeter>,
-        exceeded: Option<Exceeded>,
-        beyond: BeyondLimit<B>,
-    ) -> Self {
-        Self { inner, meter, exceeded, beyond }
+    /// Serves the requests of a connection by `inner`. `beyond` says what is answered on a connection that is above a
+    /// limit and gets an answer.
+    pub fn new(inner: S, connection: Connection, beyond: BeyondLimit<B>) -> Self {
+        Self { inner, connection, exceeded: None, beyond }
+    }
+
+    /// The address of the peer.
+    pub fn peer(&self) -> SocketAddr {
+        self.connection.peer
     }
 }
 
 impl<S: Clone, B> Clone for Metering<S, B> {
     fn clone(&self) -> Self {
-        let Self { inner, meter, exceeded, beyond } = self;
-        Self { inner: inner.clone(), meter: Arc::clone(meter), exceeded: *exceeded, beyond: *beyond }
+        let Self { inner, connection, exceeded, beyond } = self;
+        Self { inner: inner.clone(), connection: connection.clone(), exceeded: *exceeded, beyond: *beyond }
     }
 }
 
-impl<S, A, B> Service<Request<A>> for Metering<S, B>
+impl<S, A> Service<Request<A>> for Metering<S, S::Body>
 where
-    S: Service<Request<A>, Response = Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Send + 'static,
+    S: Serve<A>,
 {
-    type Response = Response<HeldBody<B, UnderWay>>;
+    type Response = Response<HeldBody<S::Body, UnderWay>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<A>) -> Self::Future {
-        let under_way = self.meter.request();
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let meter = Arc::clone(&self.connection.meter);
+        let under_way = meter.request();
         let is_last = self.exceeded.is_some() && request.version() <= Version::HTTP_11;
+        let finish = move |mut response: Response<S::Body>| {
+            if is_last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response.map(|body| HeldBody::new(body, under_way))
+        };
         if let Some(exceeded) = self.exceeded
             && !self.beyond.answered.contains(&request.uri().path())
         {
-            let mut response = (self.beyond.refusal)(exceeded);
-            if is_last {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            return Box::pin(ready(Ok(response.map(|body| HeldBody::new(body, under_way)))));
+            return Box::pin(ready(Ok(finish((self.beyond.refusal)(exceeded)))));
         }
-        request.extensions_mut().insert(Arc::clone(&self.meter));
-        let answer = self.inner.call(request);
-        let meter = Arc::clone(&self.meter);
+        let answer = self.inner.serve(&self.connection, request);
         Box::pin(async move {
-            let mut response = answer.await?;
-            if is_last {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+            let response = answer.await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 meter.upgrade();
             }
-            Ok(response.map(|body| HeldBody::new(body, under_way)))
+            Ok(finish(response))
         })
     }
 }
@@ -438,6 +459,17 @@ mod tests {
         while metered.read(&mut byte).await.unwrap() > 0 {}
         assert!((IDLE_TIMEOUT..2 * IDLE_TIMEOUT).contains(&start.elapsed()), "{:?}", start.elapsed());
         trickle.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_above_a_limit_is_kept_for_a_second() {
+        let (_client, server) = duplex(10);
+        let meter = Arc::new(ConnectionMeter::new(false));
+        meter.finish();
+        let mut metered = Metered::new(server, meter, None);
+        let start = Instant::now();
+        assert!(metered.read_u8().await.is_err());
+        assert!((DONE_TIMEOUT..2 * DONE_TIMEOUT).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

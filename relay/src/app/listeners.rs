@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audiovault_common::listener::{Gate, Listening, start_plain};
+use audiovault_common::listener::{Gate, Listening, Routes, start_plain};
 use axum::{Router, middleware};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         host,
         listen::{CertificateSource, ListenError, Sockets, room_for, start_tls},
     },
+    public::PublicSide,
 };
 
 /// Connections to the admin listener: one or two pages for each operator, and health checks. The limit is separate
@@ -40,15 +41,15 @@ pub async fn start_public(
     config: &ServeConfig,
     sockets: &mut Sockets,
     gate: &Arc<Gate>,
-    router: Router,
+    side: PublicSide,
 ) -> Result<Vec<Listening>, ListenError> {
     let mut public = Vec::new();
     if let Some(addr) = config.plain {
-        public.push(start_plain(sockets.open(addr).await?, gate, router.clone())?);
+        public.push(start_plain(sockets.open(addr).await?, gate, side.clone())?);
     }
     if let Some(tls) = &config.tls {
         let listener = sockets.open(tls.addr).await?;
-        public.push(start_tls(listener, tls.certificate.clone(), gate, router)?);
+        public.push(start_tls(listener, tls.certificate.clone(), gate, side)?);
     }
     for listening in &public {
         tracing::info!(
@@ -73,8 +74,8 @@ pub async fn start_for_relays(
     let gate = Arc::new(Gate::new(RELAY_CONNECTIONS, RELAY_CONNECTIONS, Vec::new()));
     let socket = sockets.open(config.bind).await?;
     let listening = match &config.tls {
-        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
-        None => start_plain(socket, &gate, router)?,
+        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, Routes(router))?,
+        None => start_plain(socket, &gate, Routes(router))?,
     };
     tracing::info!(
         addr = %listening.addr,
@@ -105,8 +106,8 @@ pub async fn start_admin(
     let router = router.layer(middleware::from_fn(host::require));
     let socket = sockets.open(listener.addr).await?;
     let admin = match &listener.certificate {
-        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
-        None => start_plain(socket, &gate, router)?,
+        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, Routes(router))?,
+        None => start_plain(socket, &gate, Routes(router))?,
     };
     tracing::info!(
         addr = %admin.addr,

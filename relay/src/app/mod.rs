@@ -43,7 +43,7 @@ use crate::{
         metrics::{self, HttpMetrics, Metrics},
     },
     net::listen::{ListenError, Sockets},
-    public::{self, PublicState},
+    public::{self, PublicSide, PublicState},
     routing::router::AgentRouter,
     sites::directory::DirectoryWatch,
     store::{self, IfMissing, OpenError, Store, StoreError},
@@ -110,9 +110,9 @@ impl Relay {
         let gate = public_gate(&config);
         let metrics = parts.metrics(&board, &http_metrics, &gate, config.records.site_metrics);
         let state = Arc::new(parts.public_state(&config, http_metrics));
-        let router = public::router(Arc::clone(&state), &config.allow_origin);
+        let side = PublicSide::new(Arc::clone(&state), &config.allow_origin);
         let mut sockets = Sockets::inherited();
-        let public = start_public(&config, &mut sockets, &gate, router).await?;
+        let public = start_public(&config, &mut sockets, &gate, side).await?;
         let admin_state = AdminState {
             public: Arc::clone(&state),
             directory: Arc::clone(&parts.directory),

@@ -88,7 +88,7 @@ mod tests {
     use axum::{Router, http::StatusCode, routing::get};
 
     use super::*;
-    use audiovault_common::listener::{Gate, start_plain};
+    use audiovault_common::listener::{Gate, Routes, start_plain};
 
     async fn listening() -> String {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -97,7 +97,7 @@ mod tests {
             .route("/busy", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
         let gate = Arc::new(Gate::new(10, 10, Vec::new()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listening = start_plain(listener, &gate, router).unwrap();
+        let listening = start_plain(listener, &gate, Routes(router)).unwrap();
         format!("http://{}", listening.addr)
     }
 

@@ -89,7 +89,7 @@ pub enum Unreachable {
 #[derive(Debug)]
 pub enum NodeAnswer {
     /// The response of an agent.
-    Answer(Answered<ProvenBody>),
+    Answer(Box<Answered<ProvenBody>>),
     /// It refuses the request, as any other relay would.
     Refused(Problem),
     /// It has no such agent.
@@ -201,7 +201,7 @@ impl NodeClient {
         let response = self.ask(node, "/call", call, patience).await?;
         let no_agent = response.headers().get(NO_AGENT).map(HeaderValue::as_bytes);
         match (response.status(), no_agent) {
-            (StatusCode::OK, _) => answer(response).map(NodeAnswer::Answer),
+            (StatusCode::OK, _) => answer(response).map(Box::new).map(NodeAnswer::Answer),
             (_, Some(b"offline")) => Ok(NodeAnswer::NoAgent(NoSession::Offline)),
             (_, Some(b"other-key")) => Ok(NodeAnswer::NoAgent(NoSession::OtherKey)),
             (_, Some(_)) => Ok(NodeAnswer::Lost),

@@ -14,13 +14,12 @@ use audiovault_protocol::{
     link::Answered,
     recording::media,
 };
-use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::access_log::LoggedSite;
+use super::body::PublicBody;
 use crate::{
     net::public_url::PublicUrl,
     routing::dispatch::{AnswerBody, RouteError, Routed},
@@ -72,14 +71,13 @@ pub(super) fn from_agent(
         return Err(not_passed_on(site));
     }
     name_harmlessly(expected, response);
-    response.extensions_mut().insert(LoggedSite(site.clone()));
     Ok(answered)
 }
 
 /// Sets `Content-Disposition` and `Content-Type`. A browser stores a recording under the name in the response, and
 /// opens it by name and type, so the relay itself sets both, from what the agent sends. A type that is not listed as
 /// one of a recording becomes plain bytes: the browser stores them and never shows them.
-fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>) {
+fn name_harmlessly(expected: Expected, response: &mut Response<AnswerBody>) {
     let is_recording = expected == Expected::Audio && response.status().is_success();
     let headers = response.headers_mut();
     let stated = headers.remove(header::CONTENT_DISPOSITION);
@@ -116,7 +114,7 @@ pub(super) fn count_error(status: StatusCode, counters: &SiteCounters) {
 }
 
 /// The status that the client gets.
-pub(super) fn status<B>(result: &Result<http::Response<B>, HttpError>) -> StatusCode {
+pub(super) fn status<B>(result: &Result<Response<B>, HttpError>) -> StatusCode {
     match result {
         Ok(response) => response.status(),
         Err(error) => error.status(),
@@ -129,12 +127,12 @@ pub(super) fn status<B>(result: &Result<http::Response<B>, HttpError>) -> Status
 /// 502 if the response is longer than [`MAX_SEARCH_ANSWER_LEN`], is not JSON, or contains an address outside the site;
 /// 503 if it was cut. An error that the agent itself sends is passed on: no browser shows its text as a page.
 pub(super) async fn search_answer(
-    answer: http::Response<AnswerBody>,
+    answer: Response<AnswerBody>,
     site: &SiteId,
     public_url: &PublicUrl,
-) -> Result<Response, HttpError> {
+) -> Result<Response<PublicBody>, HttpError> {
     if !answer.status().is_success() {
-        return Ok(answer.map(Body::new));
+        return Ok(answer.map(PublicBody::of_agent));
     }
     let (mut head, body) = answer.into_parts();
     let refuse = |why: &dyn std::fmt::Display| {
@@ -158,5 +156,5 @@ pub(super) async fn search_answer(
     let body = if changed { Bytes::from(value.to_string()) } else { body };
     // The body may have another length now; the server sets the header again.
     head.headers.remove(header::CONTENT_LENGTH);
-    Ok(Response::from_parts(head, Body::from(body)))
+    Ok(Response::from_parts(head, body.into()))
 }

@@ -6,20 +6,18 @@ use std::sync::{Arc, atomic::Ordering};
 
 use audiovault_common::http_error::HttpError;
 use audiovault_common::observed_body::{BodyObserver, ObservedBody};
-use audiovault_protocol::admission::connection::ConnectionMeter;
 use audiovault_protocol::{
     http::{
-        context::{Audit, Client, RequestId},
+        context::Audit,
         headers,
         parameters::{Field, Parameters},
     },
     identity::site::SiteId,
     link::{Answered, BodyError},
 };
-use axum::{body::Body, response::Response};
-use http::{Method, StatusCode, request::Parts};
+use http::{Method, Response, StatusCode};
 
-use super::{PublicState, resume::ResumableBody};
+use super::{PublicState, body::PublicBody, context::RequestContext, resume::ResumableBody};
 use crate::{
     audit::journal::{Delivery, DeliveryEnd},
     model::audit::{AuditEvent, Kind, Outcome},
@@ -28,8 +26,8 @@ use crate::{
 };
 
 /// The event of a search that begins, with the fields of the request: an agent that refuses it need not repeat them.
-pub(super) fn search(site: &SiteId, parts: &Parts, parameters: &Parameters) -> AuditEvent {
-    let mut event = event(Kind::Search, site, parts);
+pub(super) fn search(site: &SiteId, context: &RequestContext, parameters: &Parameters) -> AuditEvent {
+    let mut event = event(Kind::Search, site, context);
     let value = |field| parameters.value(field).map(str::to_owned);
     event.describe(&Audit {
         call_id: value(Field::CallId),
@@ -41,8 +39,8 @@ pub(super) fn search(site: &SiteId, parts: &Parts, parameters: &Parameters) -> A
 }
 
 /// The event of a delivery that begins.
-pub(super) fn delivery(site: &SiteId, parts: &Parts) -> AuditEvent {
-    event(Kind::Delivery, site, parts)
+pub(super) fn delivery(site: &SiteId, context: &RequestContext) -> AuditEvent {
+    event(Kind::Delivery, site, context)
 }
 
 /// Writes a search with the status of its response to the audit log.
@@ -64,30 +62,31 @@ fn record(state: &PublicState, event: AuditEvent) {
 pub(super) fn handed_over(
     state: &PublicState,
     mut event: AuditEvent,
-    parts: &Parts,
+    context: &RequestContext,
+    method: &Method,
     answered: Answered<ResumableBody>,
-) -> Response {
+) -> Response<PublicBody> {
     let (head, body) = answered.response.into_parts();
     if let Some(audit) = &answered.audit {
         event.describe(audit);
         // The agent masks names too, but this relay does not rely on it.
         event.recording = event.recording.map(|name| state.recorded_names.of(&name));
     }
-    let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
+    let carries = *method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
     let counters = state.registry.counters(&event.site);
     let mut progress = DeliveryProgress { site: event.site.to_string(), counters, delivery: None };
     let mut remaining = None;
     if carries {
-        let meter = parts.extensions.get::<Arc<ConnectionMeter>>().cloned();
+        let meter = Arc::clone(&context.connection.meter);
         (event.range_start, event.size) = headers::extent(&head.headers);
         event.status = head.status.as_u16();
         remaining = headers::content_length(&head.headers);
-        progress.delivery = Some(state.journal.deliver(event, meter));
+        progress.delivery = Some(state.journal.deliver(event, Some(meter)));
     } else {
         event.close(head.status.as_u16(), outcome(head.status));
         record(state, event);
     }
-    Response::from_parts(head, Body::new(ObservedBody::new(body, progress, remaining)))
+    Response::from_parts(head, PublicBody::of_delivery(ObservedBody::new(body, progress, remaining)))
 }
 
 /// Writes a delivery that the agent did not make.
@@ -96,10 +95,8 @@ pub(super) fn refused(state: &PublicState, mut event: AuditEvent, error: &HttpEr
     record(state, event);
 }
 
-fn event(kind: Kind, site: &SiteId, parts: &Parts) -> AuditEvent {
-    let id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-    let client = parts.extensions.get::<Client>().cloned().unwrap_or_default();
-    AuditEvent::new(kind, id, site.clone(), &client)
+fn event(kind: Kind, site: &SiteId, context: &RequestContext) -> AuditEvent {
+    AuditEvent::new(kind, context.id.clone(), site.clone(), &context.client)
 }
 
 fn outcome(status: StatusCode) -> Outcome {
@@ -108,7 +105,7 @@ fn outcome(status: StatusCode) -> Outcome {
 
 /// Counts the bytes of a delivery, and reports to the audit log how it ends.
 #[derive(Debug)]
-struct DeliveryProgress {
+pub(super) struct DeliveryProgress {
     /// The site, for the log.
     site: String,
     /// Where the bytes are counted.

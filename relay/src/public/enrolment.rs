@@ -1,10 +1,6 @@
 //! Enrolment: trades a code for a site key, before the agent has ever connected.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use audiovault_common::http_error::HttpError;
 use audiovault_common::request_body::read_body;
@@ -12,15 +8,11 @@ use audiovault_protocol::identity::{
     enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
     site::SiteKey,
 };
-use axum::{
-    Json,
-    body::Body,
-    extract::{Request, State},
-    response::{IntoResponse, Response},
-};
-use http::{HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper::body::Incoming;
 
-use super::{PublicState, access_log::LoggedSite, client_address};
+use super::{PublicState, context::RequestContext, entrance::Answer};
 use crate::{
     limits::{Guess, Subject},
     sites::provisioning,
@@ -35,14 +27,11 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `POST /enroll`.
 pub(super) async fn trade(
-    State(state): State<Arc<PublicState>>,
-    request: Request,
-) -> Result<Response, HttpError> {
-    let (parts, body) = request.into_parts();
-    answer(&state, client_address(&parts.extensions), body).await
-}
-
-async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, HttpError> {
+    state: &PublicState,
+    context: &RequestContext,
+    body: Incoming,
+) -> Result<Answer, HttpError> {
+    let address = context.address;
     let too_large = "an enrolment can have at most 512 bytes";
     let body = read_body(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
@@ -59,7 +48,7 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
                 code = "enrolment.accepted",
                 "a site key was handed out by enrolment"
             );
-            Ok(hand_out(key))
+            hand_out(key)
         }
         Err(error) => {
             if matches!(error, StoreError::CodeRefused) {
@@ -82,14 +71,16 @@ fn malformed(error: &serde_json::Error) -> HttpError {
     HttpError::new(StatusCode::BAD_REQUEST, format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
 }
 
-fn hand_out(site_key: SiteKey) -> Response {
+fn hand_out(site_key: SiteKey) -> Result<Answer, HttpError> {
     let site = site_key.site().clone();
-    let mut response = Json(EnrolmentAnswer { site: site.clone(), site_key }).into_response();
+    let answer = serde_json::to_vec(&EnrolmentAnswer { site: site.clone(), site_key })
+        .map_err(|error| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let mut response = Response::new(Bytes::from(answer).into());
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.extensions_mut().insert(LoggedSite(site));
-    response
+    Ok(Answer { response, site: Some(site) })
 }
 
 fn refuse(error: &StoreError) -> HttpError {

@@ -5,7 +5,11 @@
 //! limits of the site and those on guesses, because all requests for the site come here, no matter which relay
 //! received them. If several relays have tunnels of the site, each also counts what its peers report.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
@@ -42,6 +46,9 @@ use crate::{
     },
     tunnel::{registry::NoSession, session::Session, view::SessionView},
 };
+
+/// Counts for all clients whose address a peer relay does not say.
+const UNKNOWN_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The routes for peer relays.
 pub fn router(state: Arc<PublicState>) -> Router {
@@ -163,7 +170,7 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
 /// The client that sent the request to the peer relay, as the key for limits.
 fn client_of(head: &RequestHead) -> ClientKey {
     let address = head.client.address.as_deref().and_then(|address| address.parse().ok());
-    address.unwrap_or(super::UNKNOWN_CLIENT).into()
+    address.unwrap_or(UNKNOWN_CLIENT).into()
 }
 
 /// Asks the throttle to admit the token of a search. A request that is not a search has no trial.

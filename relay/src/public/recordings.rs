@@ -1,69 +1,53 @@
 //! Recordings: reads the clear part of a signed link and passes the request on to an agent that can open it.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use audiovault_common::http_error::HttpError;
-use audiovault_protocol::http::headers::make_private;
 use audiovault_protocol::identity::{
     signed_link::{LinkError, LinkHeader},
     site::SiteId,
 };
 use audiovault_protocol::message::AgentRequest;
-use axum::{
-    extract::{Path, Request, State},
-    response::{IntoResponse, Response},
-};
 use bytes::Bytes;
 use http::{StatusCode, request::Parts, uri::PathAndQuery};
 
 use super::{
-    PublicState, access_log,
+    PublicState,
     answer::{Expected, count_error, from_agent},
-    audit_events, client_key,
+    audit_events,
+    context::RequestContext,
+    entrance::{self, Answer},
     errors::{self, Absence},
+    paths::RecordingPath,
     resume::resumable,
-    search::head_for_agent,
 };
 use crate::{
-    limits::{Subject, hold},
+    limits::Subject,
     routing::dispatch::{RetryPolicy, RouteError},
     tunnel::registry::{AgentTarget, NoSession},
 };
 
 /// `/{site}/recordings/{token}/{name}`.
 pub(super) async fn deliver(
-    State(state): State<Arc<PublicState>>,
-    Path((site, token, name)): Path<(String, String, String)>,
-    request: Request,
-) -> Response {
-    let (parts, _) = request.into_parts();
-    let result = pass_on(&state, &site, [&token, &name], &parts).await;
-    let mut response = result.into_response();
-    make_private(response.headers_mut());
-    response
-}
-
-async fn pass_on(
     state: &PublicState,
-    site: &str,
-    [token, name]: [&str; 2],
+    context: &RequestContext,
+    path: &RecordingPath<'_>,
     parts: &Parts,
-) -> Result<Response, HttpError> {
-    let client = client_key(&parts.extensions);
+) -> Result<Answer, HttpError> {
+    let client = context.client_key();
+    let link = [&*path.token, &*path.name];
+    let site = &*path.site;
     let throttle = &state.limits.throttle;
     let found = state.find(site).await?;
     let subject = match &found {
         Some(found) => Subject::link(client, found),
         None => Subject::link_by_name(client, site),
     };
-    throttle.check_link(&subject, [token, name], Instant::now())?;
+    throttle.check_link(&subject, link, Instant::now())?;
     // Errors of the link itself are reported whether the site exists or not, so that an unauthenticated client cannot
     // find out which sites exist.
     let named = found.clone().or_else(|| SiteId::parse(site).ok());
-    let header = read_header(named.as_ref(), token).map_err(|error| {
+    let header = read_header(named.as_ref(), &path.token).map_err(|error| {
         if error == LinkError::Forged {
             throttle.wrong(subject.clone(), Instant::now());
         }
@@ -73,17 +57,17 @@ async fn pass_on(
     // For the same reason, only a client whose token was right at this site lately, or whose link opened lately,
     // learns that the site is disabled or offline.
     let is_unauthenticated =
-        !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, [token, name]);
+        !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, link);
     let away =
         |error: HttpError| if is_unauthenticated { errors::no_agent_for_link() } else { error }.at(&site);
     if state.is_disabled(&site) {
         return Err(away(Absence::Disabled.into()));
     }
-    access_log::enter_site(&site);
+    entrance::enter_site(&site);
     let permit = state.enter_site(client, &site)?;
-    let event = audit_events::delivery(&site, parts);
+    let event = audit_events::delivery(&site, context);
     let target = AgentTarget { site: site.clone(), key: Some(header.key_id) };
-    let request = to_agent(token, name, parts)?;
+    let request = to_agent(context, path, parts)?;
     let routed = match state.agents.send(&target, &request, RetryPolicy::for_client()).await {
         Err(RouteError::NoAgent(NoSession::Offline)) => return Err(away(Absence::Offline.into())),
         Err(RouteError::NoAgent(NoSession::OtherKey)) => return Err(errors::no_agent_for_link().at(&site)),
@@ -94,14 +78,15 @@ async fn pass_on(
         .map(|answered| resumable(&state.agents, target, request, answered));
     match result.as_ref().map(|answered| answered.response.status()) {
         Ok(StatusCode::FORBIDDEN) => throttle.wrong(subject, Instant::now()),
-        Ok(status) if status.is_success() => throttle.link_opened(&subject, [token, name]),
+        Ok(status) if status.is_success() => throttle.link_opened(&subject, link),
         _ => {}
     }
     let counters = state.registry.counters(&site);
     match result {
         Ok(answered) => {
             count_error(answered.response.status(), &counters);
-            Ok(hold(audit_events::handed_over(state, event, parts, answered), permit))
+            let response = audit_events::handed_over(state, event, context, &parts.method, answered);
+            Ok(Answer { response: response.map(|body| body.holding_site(permit)), site: Some(site) })
         }
         Err(error) => {
             count_error(error.status(), &counters);
@@ -133,13 +118,21 @@ fn refuse(error: LinkError) -> HttpError {
     HttpError::new(status, error.to_string())
 }
 
-/// The request in the form that the agent's own service expects. The relay's router has decoded token and name. If they
-/// contain characters that a path does not allow, they belong to no link.
-fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<AgentRequest, HttpError> {
-    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let target = format!("/recordings/{token}/{name}{query}");
+/// The request in the form that the agent's own service expects. Token and name are decoded. If they contain characters
+/// that a path does not allow, they belong to no link.
+fn to_agent(
+    context: &RequestContext,
+    path: &RecordingPath<'_>,
+    parts: &Parts,
+) -> Result<AgentRequest, HttpError> {
+    let RecordingPath { token, name, .. } = path;
+    let mut target = format!("/recordings/{token}/{name}");
+    if let Some(query) = parts.uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
     if target.parse::<PathAndQuery>().is_err() {
         return Err(refuse(LinkError::Forged));
     }
-    Ok(AgentRequest { head: head_for_agent(parts, target), body: Bytes::new() })
+    Ok(AgentRequest { head: context.head_for_agent(parts, target), body: Bytes::new() })
 }

@@ -6,36 +6,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_common::http_error::HttpError;
-use audiovault_common::request_body::read_body;
+use audiovault_common::{http_error::HttpError, request_body::read_body};
 use audiovault_protocol::{
-    http::{
-        context::{Client, RequestId},
-        headers,
-        parameters::{Field, Parameters, token_names, values_named},
-    },
+    http::parameters::{Field, Parameters, token_names, values_named},
     identity::site::SiteId,
     limits::MAX_REQUEST_BODY_LEN,
     link::Answered,
-    message::{AgentRequest, RequestHead},
-};
-use axum::{
-    extract::{Path, Request, State},
-    response::Response,
+    message::AgentRequest,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
 
 use super::{
-    PublicState, access_log,
+    PublicState,
     answer::{Expected, count_error, from_agent, search_answer, status},
-    audit_events, client_key,
+    audit_events,
+    body::PublicBody,
+    context::RequestContext,
+    entrance::{self, Answer},
     errors::{self, Absence},
-    site_host::HostOfNoSite,
+    paths::SearchedSite,
     tunnel::site_key,
 };
 use crate::{
-    limits::{ClientKey, Guess, Subject, Throttled, Trial, hold},
+    limits::{ClientKey, Guess, Subject, Throttled, Trial},
     routing::dispatch::{RetryPolicy, RouteError},
     tunnel::{
         registry::AgentTarget,
@@ -49,37 +44,31 @@ const UNPROVEN_AFTER: Duration = Duration::from_millis(500);
 /// The error for a body over [`MAX_REQUEST_BODY_LEN`].
 const TOO_LARGE: &str = "a search can have at most 64 KiB";
 
-/// `/{site}/search`: the path names the site.
-pub(super) async fn by_path(
-    State(state): State<Arc<PublicState>>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<Response, HttpError> {
-    let (parts, body) = request.into_parts();
-    check_method(&state, &parts)?;
+/// `/{site}/search` and `/search`.
+pub(super) async fn search(
+    state: &PublicState,
+    context: &RequestContext,
+    site: SearchedSite<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Answer, HttpError> {
+    check_method(state, parts)?;
     let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
-    let parameters = read_parameters(&parts, &body)?;
-    search_at(&state, &name, &parameters, &parts, body).await
-}
-
-/// `/search`: a parameter names the site, or a tenant whose name is an alias of the site.
-pub(super) async fn by_parameter(
-    State(state): State<Arc<PublicState>>,
-    request: Request,
-) -> Result<Response, HttpError> {
-    let (parts, body) = request.into_parts();
-    check_method(&state, &parts)?;
-    let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
-    let parameters = read_parameters(&parts, &body)?;
-    let of_host = || parts.extensions.get::<HostOfNoSite>().map(|host| host.0.as_str());
-    let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant)).or_else(of_host);
+    let parameters = read_parameters(parts, &body)?;
+    let name = match &site {
+        SearchedSite::Named(name) => Some(&**name),
+        SearchedSite::ByParameter { otherwise } => {
+            let named = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant));
+            named.or(otherwise.as_deref())
+        }
+    };
     let name = name.ok_or_else(|| {
         HttpError::new(
             StatusCode::BAD_REQUEST,
             "name the site, in the path or as the parameter `site` or `tenant`",
         )
     })?;
-    search_at(&state, name, &parameters, &parts, body).await
+    search_at(state, context, name, &parameters, parts, body).await
 }
 
 /// Searches at the site with this name or alias.
@@ -93,13 +82,14 @@ pub(super) async fn by_parameter(
 /// which requests wait for an agent whose tunnel has just broken, and limits that many clients reach together.
 async fn search_at(
     state: &PublicState,
+    context: &RequestContext,
     name: &str,
     parameters: &Parameters,
     parts: &Parts,
     body: Bytes,
-) -> Result<Response, HttpError> {
+) -> Result<Answer, HttpError> {
     let answer_at = tokio::time::Instant::now() + UNPROVEN_AFTER;
-    let client = client_key(&parts.extensions);
+    let client = context.client_key();
     let throttle = &state.limits.throttle;
     let by_name = Subject::search_by_name(client, name);
     let found = state.find(name).await?;
@@ -112,14 +102,16 @@ async fn search_at(
     let result = match &found {
         None => Err(NoResponse::Absent(Absence::Unknown)),
         Some(site) if state.is_disabled(site) => Err(NoResponse::Absent(Absence::Disabled)),
-        Some(site) => pass_on(state, site, parameters, parts, body).await,
+        Some(site) => pass_on(state, context, site, parameters, parts, body).await,
     };
     let at_site = |error: HttpError| match &found {
         Some(site) => error.at(site),
         None => error,
     };
     match result {
-        Ok(response) if response.status() != StatusCode::UNAUTHORIZED => return Ok(response),
+        Ok(response) if response.status() != StatusCode::UNAUTHORIZED => {
+            return Ok(Answer { response, site: found });
+        }
         // Gives back the request's permit at its site before the wait.
         Ok(response) => drop(response),
         Err(NoResponse::Absent(absence)) if is_unauthenticated => {
@@ -168,34 +160,31 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
 }
 
-/// Adds `Allow` to a response for a wrong method (RFC 9110, section 15.5.6). The router would list HEAD as well.
-pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: Response) -> Response {
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let methods = if state.search_by_get { "GET, POST" } else { "POST" };
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
-    }
-    response
-}
-
-/// Checks the method. The router treats HEAD like GET, but the response to a search is useless without its body. A
-/// search by GET has its token in the address, which proxies log.
+/// Checks the method. The response to a search is useless without its body, so there is no HEAD. A search by GET has its
+/// token in the address, which proxies log.
 fn check_method(state: &PublicState, parts: &Parts) -> Result<(), HttpError> {
-    let detail = match parts.method {
-        Method::GET if !state.search_by_get => "this relay accepts searches by POST only (--search-by-get)",
-        Method::HEAD => "search with GET or POST",
-        _ => return Ok(()),
-    };
-    Err(HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+    let allowed = if state.search_by_get { "GET, POST" } else { "POST" };
+    match parts.method {
+        Method::POST => Ok(()),
+        Method::GET if state.search_by_get => Ok(()),
+        Method::GET => {
+            let detail = "this relay accepts searches by POST only (--search-by-get)";
+            Err(HttpError::method_not_allowed(detail, allowed))
+        }
+        Method::HEAD => Err(HttpError::method_not_allowed("search with GET or POST", allowed)),
+        _ => Err(entrance::method_not_allowed(allowed)),
+    }
 }
 
 async fn pass_on(
     state: &PublicState,
+    context: &RequestContext,
     site: &SiteId,
     parameters: &Parameters,
     parts: &Parts,
     body: Bytes,
-) -> Result<Response, NoResponse> {
-    let client = client_key(&parts.extensions);
+) -> Result<Response<PublicBody>, NoResponse> {
+    let client = context.client_key();
     let mut permit = state.enter_site(client, site)?;
     let policy = RetryPolicy::for_client();
     // If a peer relay has the agent, the peer checks the token: guesses count there, no matter which relay received
@@ -213,12 +202,12 @@ async fn pass_on(
         }
         false => None,
     };
-    access_log::enter_site(site);
+    entrance::enter_site(site);
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
-    let mut event = audit_events::search(site, parts, parameters);
+    let mut event = audit_events::search(site, context, parameters);
     let target = AgentTarget { site: site.clone(), key: None };
-    let routed = state.agents.send(&target, &to_agent(parts, body), policy).await;
+    let routed = state.agents.send(&target, &to_agent(context, parts, body), policy).await;
     if let Err(RouteError::NoAgent(_)) = routed {
         count_error(HttpError::from(Absence::Offline).status(), &counters);
         return Err(NoResponse::Absent(Absence::Offline));
@@ -244,7 +233,7 @@ async fn pass_on(
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(hold(response, permit))
+    Ok(response.map(|body| body.holding_site(permit)))
 }
 
 /// The parts of a request that contain the fields of a search.
@@ -311,19 +300,7 @@ pub(super) fn settle(trial: Option<Trial>, status: Option<StatusCode>) {
 }
 
 /// The request in the form that the agent's own service expects: without the site in its path.
-fn to_agent(parts: &Parts, body: Bytes) -> AgentRequest {
+fn to_agent(context: &RequestContext, parts: &Parts, body: Bytes) -> AgentRequest {
     let target = parts.uri.query().map_or_else(|| "/search".to_owned(), |query| format!("/search?{query}"));
-    AgentRequest { head: head_for_agent(parts, target), body }
-}
-
-/// The head of a request for an agent, with the client and the id of the request.
-pub(super) fn head_for_agent(parts: &Parts, target: String) -> RequestHead {
-    RequestHead {
-        request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
-        method: parts.method.as_str().to_owned(),
-        target,
-        headers: headers::of_request(&parts.headers),
-        deadline_ms: 0,
-        client: parts.extensions.get::<Client>().cloned().unwrap_or_default(),
-    }
+    AgentRequest { head: context.head_for_agent(parts, target), body }
 }

@@ -11,18 +11,13 @@ use audiovault_protocol::{
     identity::site::{KeyDigest, SiteId, SiteKey},
     message::SUBPROTOCOL,
 };
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::{IntoResponse, Response},
-};
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, field};
 
-use super::{PublicState, client_address};
+use super::{PublicState, body::PublicBody, context::RequestContext, entrance::Answer};
 use crate::{
     limits::{ClientKey, Subject},
     sites::directory::KeyRefused,
@@ -35,36 +30,22 @@ const DRAIN_RETRY: Duration = Duration::from_secs(2);
 const NONCE_LEN: usize = 16;
 
 /// `/tunnel`.
-pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: Request) -> Response {
-    let address = client_address(request.extensions());
-    let admitted = identify(&state, address, request.headers()).await.and_then(|admission| {
-        let accept = handshake(&request)?;
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
-        // Last, so that only a request that would become a tunnel takes an admission from others.
-        let admitted = state.limits.admissions.admit(&admission.site, address.into(), Instant::now());
-        admitted.map_err(|wait| not_yet(wait).at(&admission.site))?;
-        Ok((admission, accept, upgrade))
-    });
-    match admitted {
-        Ok((admission, accept, upgrade)) => {
-            let tunnels = state.tunnels.clone();
-            // The tunnel lives on after the request that opened it.
-            let span =
-                tracing::info_span!(parent: None, "tunnel", site = %admission.site, session = field::Empty);
-            tunnels.spawn(serve(state, admission, upgrade).instrument(span));
-            switch_protocols(&accept)
-        }
-        Err(error) => {
-            let mut response = error.into_response();
-            if response.status() == StatusCode::UPGRADE_REQUIRED {
-                let headers = response.headers_mut();
-                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            response
-        }
-    }
+pub(super) async fn accept(
+    state: &Arc<PublicState>,
+    context: &RequestContext,
+    parts: &Parts,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Answer, HttpError> {
+    let admission = identify(state, context.address, &parts.headers).await?;
+    let accept = handshake(parts)?;
+    let upgrade = upgrade.ok_or_else(not_a_websocket)?;
+    // Last, so that only a request that would become a tunnel takes an admission from others.
+    let admitted = state.limits.admissions.admit(&admission.site, context.client_key(), Instant::now());
+    admitted.map_err(|wait| not_yet(wait).at(&admission.site))?;
+    // The tunnel lives on after the request that opened it.
+    let span = tracing::info_span!(parent: None, "tunnel", site = %admission.site, session = field::Empty);
+    state.tunnels.spawn(serve(Arc::clone(state), admission, upgrade).instrument(span));
+    Ok(Answer { response: switch_protocols(&accept), site: None })
 }
 
 /// The site key in a request.
@@ -142,16 +123,16 @@ fn not_yet(wait: Duration) -> HttpError {
 }
 
 /// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.
-fn handshake(request: &Request) -> Result<String, HttpError> {
-    let headers = request.headers();
-    let is_upgrade = request.version() == Version::HTTP_11
+fn handshake(parts: &Parts) -> Result<String, HttpError> {
+    let headers = &parts.headers;
+    let is_upgrade = parts.version == Version::HTTP_11
         && lists(headers, header::CONNECTION, "upgrade")
         && lists(headers, header::UPGRADE, "websocket")
         && lists(headers, header::SEC_WEBSOCKET_VERSION, "13");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade).ok_or_else(not_a_websocket)?;
     if !lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         let detail = "agent and relay have no protocol version in common; update the older of the two";
-        return Err(HttpError::new(StatusCode::UPGRADE_REQUIRED, detail));
+        return Err(upgrade_required(detail));
     }
     if BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == NONCE_LEN) {
         return Ok(derive_accept_key(key.as_bytes()));
@@ -163,7 +144,15 @@ fn handshake(request: &Request) -> Result<String, HttpError> {
 }
 
 fn not_a_websocket() -> HttpError {
-    HttpError::new(StatusCode::UPGRADE_REQUIRED, "agents connect here by WebSocket over HTTP/1.1")
+    upgrade_required("agents connect here by WebSocket over HTTP/1.1")
+}
+
+/// The response names the protocol that is needed (RFC 9110, section 15.5.22).
+fn upgrade_required(detail: &'static str) -> HttpError {
+    HttpError::new(StatusCode::UPGRADE_REQUIRED, detail)
+        .with(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .with(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL))
+        .with(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
 }
 
 /// Whether a comma-separated header contains `target`, ignoring case.
@@ -172,8 +161,8 @@ fn lists(headers: &HeaderMap, name: HeaderName, target: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(target))
 }
 
-fn switch_protocols(accept: &str) -> Response {
-    let mut response = Response::new(Body::empty());
+fn switch_protocols(accept: &str) -> Response<PublicBody> {
+    let mut response = Response::new(PublicBody::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 use audiovault_common::{
     about::{Purpose, ShownVersion},
     advice::Advice,
-    listener::{Gate, Listening, from_files, start_plain, start_tls},
+    listener::{Gate, Listening, Routes, from_files, start_plain, start_tls},
     tls::{CertificateError, CertificateFiles},
 };
 use audiovault_protocol::{
@@ -184,10 +184,10 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
     let gate = Gate::new(settings.max_connections, settings.max_client_connections, Vec::new());
     let gate = Arc::new(gate);
     let listening = match settings.tls {
-        None => start_plain(listener, &gate, router),
+        None => start_plain(listener, &gate, Routes(router)),
         Some(files) => {
             install_provider();
-            start_tls(listener, from_files(files)?, &gate, router)
+            start_tls(listener, from_files(files)?, &gate, Routes(router))
         }
     };
     let listening = listening.map_err(unbound)?;

@@ -14,9 +14,9 @@ use audiovault_protocol::admission::{
     gate::{self, Admission, Exceeded},
     throttle::ClientKey,
 };
-use axum::{body::Body, response::Response};
 use axum_server::accept::Accept;
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Response, StatusCode};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 
@@ -67,29 +67,35 @@ const CLIENT_RETRY: Duration = Duration::from_secs(10);
 /// When to retry if all clients together have too many connections.
 const ALL_RETRY: Duration = Duration::from_secs(5);
 
-/// Checks every connection against the limits, wraps it in a meter and adds the meter to every request.
+/// Checks every connection against the limits and wraps it in a meter.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor {
-    pub(super) gate: Arc<Gate>,
-    /// Whether the listener uses TLS above this.
-    pub(super) tls: bool,
+    gate: Arc<Gate>,
 }
 
-impl<S> Accept<TcpStream, S> for Acceptor {
-    type Stream = Metered<TcpStream>;
-    type Service = Metering<S, Body>;
-    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+impl Acceptor {
+    pub(super) fn new(gate: &Arc<Gate>) -> Self {
+        Self { gate: Arc::clone(gate) }
+    }
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let beyond = BeyondLimit { refusal: refuse, answered: self.gate.always };
-        let opened = stream
-            .peer_addr()
-            .and_then(|peer| connection::open(stream, self.gate.admit(peer.ip()), self.tls, service, beyond));
-        ready(opened)
+    /// What is answered on connections above a limit.
+    pub(super) fn beyond<B: From<Bytes>>(gate: &Gate) -> BeyondLimit<B> {
+        BeyondLimit { refusal: refuse, answered: gate.always }
     }
 }
 
-fn refuse(exceeded: Exceeded) -> Response {
+impl<S, B> Accept<TcpStream, Metering<S, B>> for Acceptor {
+    type Stream = Metered<TcpStream>;
+    type Service = Metering<S, B>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: Metering<S, B>) -> Self::Future {
+        let admission = self.gate.admit(service.peer().ip());
+        ready(connection::open(stream, admission, service))
+    }
+}
+
+fn refuse<B: From<Bytes>>(exceeded: Exceeded) -> Response<B> {
     let error = match exceeded {
         Exceeded::Client => {
             let detail = "too many open connections from your address; close some, or use fewer";

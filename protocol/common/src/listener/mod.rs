@@ -6,13 +6,13 @@ mod gate;
 mod tls_acceptor;
 mod tls_stream;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use audiovault_protocol::{
-    admission::connection::Metered,
+    admission::connection::{BeyondLimit, Connection, Metered, Metering, Serve},
     link::{Buffered, Transport},
 };
-use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
+use axum::{BoxError, Router, body::Body, extract::ConnectInfo, response::Response};
 use axum_server::{Handle, Server, accept::Accept, service::SendService, tls_rustls::RustlsConfig};
 use bytes::Bytes;
 use http::Request;
@@ -23,6 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
+use tower::{Service, service_fn};
 
 pub use self::{
     certificate::{RELOAD_INTERVAL, log_failed_reload},
@@ -83,41 +84,77 @@ pub struct Listening {
     pub task: JoinHandle<io::Result<()>>,
 }
 
-/// Serves a router over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge. Handlers find the address of
-/// the peer in `ConnectInfo<SocketAddr>` and the state of the connection in `Arc<ConnectionMeter>`.
-///
-/// # Errors
-/// If the socket has no address.
-pub fn start_plain(listener: TcpListener, gate: &Arc<Gate>, router: Router) -> io::Result<Listening> {
-    let addr = listener.local_addr()?;
-    let (handle, server) = server(listener);
-    let server = server.acceptor(Acceptor { gate: Arc::clone(gate), tls: false });
-    Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
+/// A router of axum as the service of a listener. Its handlers find the address of the peer in
+/// `ConnectInfo<SocketAddr>` and the state of the connection in `Extension<Arc<ConnectionMeter>>`.
+#[derive(Debug, Clone)]
+pub struct Routes(pub Router);
+
+impl Serve<Incoming> for Routes {
+    type Body = Body;
+
+    fn serve(
+        &self,
+        connection: &Connection,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+        request.extensions_mut().insert(ConnectInfo(connection.peer));
+        request.extensions_mut().insert(Arc::clone(&connection.meter));
+        let answer = self.0.clone().call(request);
+        async move {
+            match answer.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    }
 }
 
-/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. When the certificate is
-/// replaced, open connections keep the old one.
+/// Serves over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge.
 ///
 /// # Errors
 /// If the socket has no address.
-pub fn start_tls(
+pub fn start_plain<S>(listener: TcpListener, gate: &Arc<Gate>, service: S) -> io::Result<Listening>
+where
+    S: Serve<Incoming, Body: ResponseBody>,
+{
+    let addr = listener.local_addr()?;
+    let (handle, server) = server(listener);
+    let beyond = Acceptor::beyond(gate);
+    let server = server.acceptor(Acceptor::new(gate));
+    Ok(Listening { addr, handle, task: tokio::spawn(serve(server, service, beyond, false)) })
+}
+
+/// Serves over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. When the certificate is replaced, open
+/// connections keep the old one.
+///
+/// # Errors
+/// If the socket has no address.
+pub fn start_tls<S>(
     listener: TcpListener,
     certificate: LiveCertificate<impl Future<Output = Infallible> + Send + 'static>,
     gate: &Arc<Gate>,
-    router: Router,
-) -> io::Result<Listening> {
+    service: S,
+) -> io::Result<Listening>
+where
+    S: Serve<Incoming, Body: ResponseBody>,
+{
     let addr = listener.local_addr()?;
     let (handle, server) = server(listener);
-    let gate = Acceptor { gate: Arc::clone(gate), tls: true };
-    let server = server.acceptor(TlsAcceptor::new(gate, certificate.config));
+    let beyond = Acceptor::beyond(gate);
+    let server = server.acceptor(TlsAcceptor::new(Acceptor::new(gate), certificate.config));
     let task = tokio::spawn(async move {
         tokio::select! {
-            result = serve(server, router) => result,
+            result = serve(server, service, beyond, true) => result,
             never = certificate.keep => match never {},
         }
     });
     Ok(Listening { addr, handle, task })
 }
+
+/// The body of a listener's responses, which can also be made of a few bytes: those of an error.
+pub trait ResponseBody: http_body::Body<Data = Bytes, Error: Into<BoxError>> + From<Bytes> + Unpin {}
+
+impl<B> ResponseBody for B where B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + From<Bytes> + Unpin {}
 
 /// The connection below an upgraded one, as a tunnel reads it, and the bytes that were received behind the request.
 pub fn into_transport(upgraded: Upgraded) -> (Box<dyn Transport + Send>, Bytes) {
@@ -156,14 +193,24 @@ fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {
     (handle, server)
 }
 
-async fn serve<A>(server: Server<SocketAddr, A>, router: Router) -> io::Result<()>
+async fn serve<A, S>(
+    server: Server<SocketAddr, A>,
+    service: S,
+    beyond: BeyondLimit<S::Body>,
+    tls: bool,
+) -> io::Result<()>
 where
-    A: Accept<TcpStream, AddExtension<Router, ConnectInfo<SocketAddr>>> + Clone + Send + Sync + 'static,
+    S: Serve<Incoming, Body: ResponseBody>,
+    A: Accept<TcpStream, Metering<S, S::Body>> + Clone + Send + Sync + 'static,
     A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
     A::Service: SendService<Request<Incoming>> + Send,
     A::Future: Send,
 {
-    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
+    let connected = move |peer: SocketAddr| {
+        let connection = Connection::new(peer, tls);
+        ready(Ok::<_, Infallible>(Metering::new(service.clone(), connection, beyond)))
+    };
+    server.serve(service_fn(connected)).await
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ async fn eventually_serves(addr: SocketAddr, certificate: &CertificateDer<'stati
 
 #[tokio::test]
 async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
-    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
+    let listening = start_plain(any_port().await, &gate(), Routes(router())).unwrap();
     assert_ne!(listening.addr.port(), 0);
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let own = stream.local_addr().unwrap().to_string();
@@ -101,12 +101,12 @@ const BODY_LEN: usize = 100_000;
 async fn every_request_carries_the_meter_of_its_connection() {
     let certificate = TestCertificate::new();
     let (sender, mut meters) = mpsc::unbounded_channel();
-    let plain = start_plain(any_port().await, &gate(), metered_router(sender.clone())).unwrap();
+    let plain = start_plain(any_port().await, &gate(), Routes(metered_router(sender.clone()))).unwrap();
     let tls = start_tls(
         any_port().await,
         from_files(certificate.files()).unwrap(),
         &gate(),
-        metered_router(sender),
+        Routes(metered_router(sender)),
     )
     .unwrap();
 
@@ -150,7 +150,8 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
         let headers = [(http::header::CONNECTION, "upgrade"), (http::header::UPGRADE, "echo")];
         (StatusCode::SWITCHING_PROTOCOLS, headers)
     };
-    let listening = start_plain(any_port().await, &gate(), Router::new().route("/", get(upgrade))).unwrap();
+    let listening =
+        start_plain(any_port().await, &gate(), Routes(Router::new().route("/", get(upgrade)))).unwrap();
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nping";
     let answer = exchange(&mut stream, request).await;
@@ -162,7 +163,7 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
 
 #[tokio::test]
 async fn heads_are_limited_in_size_and_number() {
-    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
+    let listening = start_plain(any_port().await, &gate(), Routes(router())).unwrap();
     for (head, status) in [
         (format!("x-long: {}\r\n", "a".repeat(2 * MAX_BUFFER)), "431"),
         ("x-many: a\r\n".repeat(MAX_HEADERS + 1), "431"),
@@ -179,7 +180,7 @@ async fn heads_are_limited_in_size_and_number() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_no_head_is_hung_up_on() {
-    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
+    let listening = start_plain(any_port().await, &gate(), Routes(router())).unwrap();
     for beginning in ["", "GET /peer HTTP/1.1\r\nhost: loc"] {
         let mut stream = TcpStream::connect(listening.addr).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -201,7 +202,8 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
         handler_go.notified().await;
         "done"
     };
-    let listening = start_plain(any_port().await, &gate(), Router::new().route("/", get(slow))).unwrap();
+    let listening =
+        start_plain(any_port().await, &gate(), Routes(Router::new().route("/", get(slow)))).unwrap();
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let asked = tokio::spawn(async move { exchange(&mut stream, &get_request("/")).await });
     begun.notified().await;
@@ -216,7 +218,8 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
 async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
     let certificate = TestCertificate::new();
     let listening =
-        start_tls(any_port().await, from_files(certificate.files()).unwrap(), &gate(), router()).unwrap();
+        start_tls(any_port().await, from_files(certificate.files()).unwrap(), &gate(), Routes(router()))
+            .unwrap();
     for (offered, chosen) in
         [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
@@ -234,7 +237,7 @@ async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
     let files = certificate.files();
     let reloader = TlsReloader::new(files.clone(), Duration::from_millis(5)).unwrap();
     let kept = LiveCertificate { config: reloader.live(), keep: certificate::keep(files, reloader) };
-    let listening = start_tls(any_port().await, kept, &gate(), router()).unwrap();
+    let listening = start_tls(any_port().await, kept, &gate(), Routes(router())).unwrap();
     let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
 
     certificate.renew();

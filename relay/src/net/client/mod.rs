@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use audiovault_protocol::admission::connection::ConnectionMeter;
+use audiovault_protocol::admission::connection::{Connection, ConnectionMeter};
 use http::{HeaderMap, HeaderName, Request};
 use ipnet::IpNet;
 
@@ -25,7 +25,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub enum Scheme {
     /// Without TLS.
     Http,
-    /// Exceeded TLS.
+    /// Over TLS.
     Https,
 }
 
@@ -40,22 +40,35 @@ struct Hop {
     scheme: Option<Scheme>,
 }
 
-/// Finds the client of a request and its scheme, and adds both to the request's extensions: [`ClientAddress`] and
-/// [`Scheme`]. Every listener does so once.
+/// The client of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundClient {
+    /// Its address. IPv4-mapped IPv6 addresses are normalized to IPv4, so that one client has one address.
+    pub address: IpAddr,
+    /// How it reached the first proxy, or this relay.
+    pub scheme: Scheme,
+}
+
+/// Finds the client of a request: the peer of its connection, unless that is one of the proxies that are `trusted` to
+/// name another. The same holds for the scheme.
+pub fn find(connection: &Connection, headers: &HeaderMap, trusted: &[IpNet]) -> FoundClient {
+    resolve(connection.peer.ip(), connection.meter.is_tls(), headers, trusted)
+}
+
+/// As [`find`], for a listener whose handlers take both from the request's extensions: [`ClientAddress`] and
+/// [`Scheme`].
 pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
-    let (address, scheme) = resolve(peer, tls, request.headers(), trusted);
+    let FoundClient { address, scheme } = resolve(peer, tls, request.headers(), trusted);
     request.extensions_mut().insert(ClientAddress(address));
     request.extensions_mut().insert(scheme);
     address
 }
 
-/// The client's address is that of the peer, unless the peer is a trusted proxy that names another one. IPv4-mapped
-/// IPv6 addresses are normalized to IPv4, so that one client has one address. The scheme is that of the connection
-/// (`tls`), unless a trusted proxy names another.
-fn resolve(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
+fn resolve(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> FoundClient {
     let (address, stated) = walk(peer, headers, trusted);
-    (address, stated.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
+    let own = if tls { Scheme::Https } else { Scheme::Http };
+    FoundClient { address, scheme: stated.unwrap_or(own) }
 }
 
 fn walk(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option<Scheme>) {

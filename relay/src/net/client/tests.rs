@@ -20,11 +20,11 @@ fn trusted() -> Vec<IpNet> {
 }
 
 fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    resolve(peer, false, headers, trusted).0
+    resolve(peer, false, headers, trusted).address
 }
 
 fn scheme(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Scheme {
-    resolve(peer, tls, headers, trusted).1
+    resolve(peer, tls, headers, trusted).scheme
 }
 
 /// The client's address, as seen behind the proxy 127.0.0.1.

@@ -6,10 +6,11 @@ mod sockets;
 use std::{io, net::SocketAddr, sync::Arc};
 
 use audiovault_common::{
-    listener::{Gate, Listening, LiveCertificate, from_files},
+    listener::{Gate, Listening, LiveCertificate, ResponseBody, from_files},
     tls::{CertificateError, CertificateFiles},
 };
-use axum::Router;
+use audiovault_protocol::admission::connection::Serve;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use self::acme::AcmeClient;
@@ -53,20 +54,23 @@ pub enum CertificateSource {
 ///
 /// # Errors
 /// [`ListenError`].
-pub fn start_tls(
+pub fn start_tls<S>(
     listener: TcpListener,
     certificate: CertificateSource,
     gate: &Arc<Gate>,
-    router: Router,
-) -> Result<Listening, ListenError> {
+    service: S,
+) -> Result<Listening, ListenError>
+where
+    S: Serve<Incoming, Body: ResponseBody>,
+{
     match certificate {
         CertificateSource::Files(files) => {
-            Ok(audiovault_common::listener::start_tls(listener, from_files(files)?, gate, router)?)
+            Ok(audiovault_common::listener::start_tls(listener, from_files(files)?, gate, service)?)
         }
         CertificateSource::Acme(order) => {
             let acme = AcmeClient::new(&order)?;
             let certificate = LiveCertificate { config: acme.live(), keep: acme.run() };
-            Ok(audiovault_common::listener::start_tls(listener, certificate, gate, router)?)
+            Ok(audiovault_common::listener::start_tls(listener, certificate, gate, service)?)
         }
     }
 }
