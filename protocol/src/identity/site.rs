@@ -2,7 +2,7 @@
 //!
 //! Every value is parsed once, where it comes in, and is trusted after that.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -74,10 +74,10 @@ pub enum SiteError {
 }
 
 /// The name of one customer's installation: a DNS label (RFC 1035, section 2.3.1, with digits allowed first as in RFC
-/// 1123, section 2.1), in lower case, and not one of [`RESERVED`].
+/// 1123, section 2.1), in lower case, and not one of [`RESERVED`]. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SiteId(String);
+pub struct SiteId(Arc<str>);
 
 impl SiteId {
     /// Parses a site name.
@@ -91,7 +91,7 @@ impl SiteId {
             return Err(SiteError::NotALabel(text.to_owned()));
         }
         check_reserved(text)?;
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// The name as text.
@@ -105,7 +105,7 @@ impl SiteId {
 /// Aliases and sites share one namespace, compared without regard to case.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Alias(String);
+pub struct Alias(Arc<str>);
 
 impl Alias {
     /// Parses an alias. Upper case is folded to lower case.
@@ -119,7 +119,7 @@ impl Alias {
             return Err(SiteError::NotAnAlias(text.to_owned()));
         }
         check_reserved(&text.to_ascii_lowercase())?;
-        Ok(Self(text.to_ascii_lowercase()))
+        Ok(Self(text.to_ascii_lowercase().into()))
     }
 
     /// The alias as text, in lower case.
@@ -174,7 +174,7 @@ macro_rules! name_traits {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.as_str().to_owned()
             }
         }
     };

@@ -85,7 +85,7 @@ impl AgentRouter {
 
     /// Whether an agent of a site is connected to this relay.
     pub fn is_here(&self, site: &SiteId) -> bool {
-        !self.registry.sessions(site).is_empty()
+        self.registry.has_session(site)
     }
 
     /// Whether an agent of a site is connected to this relay or to another one.

@@ -215,12 +215,14 @@ impl Registry {
     /// [`NoSession`] if there is none.
     pub fn pick(&self, target: &AgentTarget, tried: &[Arc<Session>]) -> Result<Arc<Session>, NoSession> {
         let was_tried = |session: &Arc<Session>| tried.iter().any(|other| Arc::ptr_eq(other, session));
-        let sessions = self.sessions(&target.site).into_iter().filter(|session| session.takes_requests());
+        let sites = self.sites.read();
+        let entry = sites.get(&target.site).ok_or(NoSession::Offline)?;
+        let sessions = entry.sessions.iter().filter(|session| session.takes_requests());
         let mut sessions = sessions.filter(|session| !was_tried(session)).peekable();
         if sessions.peek().is_none() {
             return Err(NoSession::Offline);
         }
-        let holds = |session: &Arc<Session>| target.key.is_none_or(|key| session.hello.link_key_id == key);
+        let holds = |session: &&Arc<Session>| target.key.is_none_or(|key| session.hello.link_key_id == key);
         self.idlest(sessions.filter(holds)).ok_or(NoSession::OtherKey)
     }
 
@@ -237,18 +239,23 @@ impl Registry {
 
     /// The session with the fewest open streams; a silent session is chosen only if all are silent. Among equals, the
     /// one that was not chosen for the longest time, so that requests that come one at a time are spread as well.
-    fn idlest(&self, sessions: impl Iterator<Item = Arc<Session>>) -> Option<Arc<Session>> {
+    fn idlest<'a>(&self, sessions: impl Iterator<Item = &'a Arc<Session>>) -> Option<Arc<Session>> {
         let chosen = sessions.min_by_key(|session| {
             (session.caller.is_silent(), session.caller.open_streams(), session.last_chosen())
         })?;
         chosen.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
-        Some(chosen)
+        Some(Arc::clone(chosen))
     }
 
     /// The sessions of a site, in the order in which they came.
     pub fn sessions(&self, site: &SiteId) -> Vec<Arc<Session>> {
         let sites = self.sites.read();
         sites.get(site).map(|entry| entry.sessions.clone()).unwrap_or_default()
+    }
+
+    /// Whether an agent of a site is connected.
+    pub fn has_session(&self, site: &SiteId) -> bool {
+        self.sites.read().get(site).is_some_and(|entry| !entry.sessions.is_empty())
     }
 
     /// The counters of a site.
