@@ -2,18 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use audiovault_common::about::ShownVersion;
 use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::{
-    http::context::{Audit, Client, LinkBase, RequestId},
+    http::context::{Audit, RequestContext},
     identity::{
         signed_link::{LinkSecret, LinkSigner, LinkTarget},
         site::{SiteId, SiteKey},
     },
     limits::RELAY_DEADLINE,
-    link::{AgentControl, AgentLink, Buffered, Counted, LinkState, Role, Socket, Traffic},
+    link::{AgentAnswer, AgentControl, AgentLink, Buffered, Counted, LinkState, Role, Socket, Traffic},
     message::{Hello, SUBPROTOCOL},
 };
 use audiovault_relay::{
@@ -43,14 +43,17 @@ struct Place {
 
 impl Place {
     /// A relay with one site. Its agent responds with `answer` after `delay`.
-    async fn new(answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>, delay: Duration) -> Self {
+    async fn new(
+        answer: fn(&RequestContext, &Request<Bytes>) -> Response<Full<Bytes>>,
+        delay: Duration,
+    ) -> Self {
         Self::with_fields(&[], answer, delay).await
     }
 
     /// A relay with one site. Its agent reports that it takes the search token in these fields.
     async fn with_fields(
         token_fields: &[&str],
-        answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>,
+        answer: fn(&RequestContext, &Request<Bytes>) -> Response<Full<Bytes>>,
         delay: Duration,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -134,7 +137,7 @@ async fn connect(
     address: SocketAddr,
     key: &SiteKey,
     agent: Peer<'_>,
-    answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>,
+    answer: fn(&RequestContext, &Request<Bytes>) -> Response<Full<Bytes>>,
     delay: Duration,
 ) -> AgentControl {
     let mut request = format!("ws://{address}/tunnel").into_client_request().unwrap();
@@ -160,10 +163,11 @@ async fn connect(
         drains: false,
         token_fields: agent.token_fields.iter().map(|name| (*name).to_owned()).collect(),
     };
-    let service = tower::service_fn(move |request: Request<Bytes>| async move {
+    let service = move |context: RequestContext, request: Request<Bytes>| async move {
         tokio::time::sleep(delay).await;
-        Ok::<_, Infallible>(answer(&request))
-    });
+        let audit = Some(Audit { call_id: Some("private".to_owned()), ..Audit::default() });
+        AgentAnswer { response: answer(&context, &request), audit, revocation: None }
+    };
     let (link, control) = AgentLink::new(hello, service);
     tokio::spawn(link.run(socket, traffic));
     control.state().wait_for(|state| matches!(state, LinkState::Welcomed(_))).await.unwrap();
@@ -171,17 +175,13 @@ async fn connect(
 }
 
 fn typed(kind: &str, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::builder().header("content-type", kind).header("set-cookie", "a=b");
-    response
-        .extensions_mut()
-        .unwrap()
-        .insert(Audit { call_id: Some("private".to_owned()), ..Audit::default() });
+    let response = Response::builder().header("content-type", kind).header("set-cookie", "a=b");
     response.body(Full::from(body)).unwrap()
 }
 
 #[tokio::test]
 async fn pages_and_scripts_of_an_agent_are_not_passed_on() {
-    let place = Place::new(|_| typed("text/html", "<script>alert(1)</script>"), Duration::ZERO).await;
+    let place = Place::new(|_, _| typed("text/html", "<script>alert(1)</script>"), Duration::ZERO).await;
     for path in [place.link(), "/acme/search?callid=1711441902.17".to_owned()] {
         let (status, headers, body) = place.get(&path).await;
         assert_eq!(status, 502);
@@ -191,7 +191,7 @@ async fn pages_and_scripts_of_an_agent_are_not_passed_on() {
 
 #[tokio::test]
 async fn sound_is_passed_on_with_the_relays_own_privacy_and_without_the_agents_extras() {
-    let place = Place::new(|_| typed("audio/wav", "RIFF"), Duration::ZERO).await;
+    let place = Place::new(|_, _| typed("audio/wav", "RIFF"), Duration::ZERO).await;
     let (status, headers, body) = place.get(&place.link()).await;
     assert_eq!((status, body.as_str()), (200, "RIFF"));
     assert!(headers.contains("\"content-security-policy\": \"sandbox\""), "{headers}");
@@ -201,7 +201,7 @@ async fn sound_is_passed_on_with_the_relays_own_privacy_and_without_the_agents_e
 }
 
 /// A recording with the name and the type of a program.
-fn disguised(request: &Request<Bytes>) -> Response<Full<Bytes>> {
+fn disguised(_: &RequestContext, request: &Request<Bytes>) -> Response<Full<Bytes>> {
     let kind = if request.uri().query() == Some("odd") { "audio/x-msdownload" } else { "audio/wav" };
     let mut response = typed(kind, "MZ");
     let name = "inline; filename=\"Setup.exe\"; filename*=UTF-8''Setup%2Eexe";
@@ -224,7 +224,7 @@ async fn a_program_is_not_delivered_as_one() {
 }
 
 /// Search responses for different call ids: most of them name addresses of other hosts or sites, or are not valid.
-fn luring(request: &Request<Bytes>) -> Response<Full<Bytes>> {
+fn luring(_: &RequestContext, request: &Request<Bytes>) -> Response<Full<Bytes>> {
     typed(
         "application/json",
         match request.uri().query() {
@@ -261,7 +261,7 @@ async fn addresses_of_elsewhere_are_not_passed_on() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_kept() {
     let place = Place::new(
-        |_| {
+        |_, _| {
             let mut response = Response::new(Full::from(vec![b' '; 2 << 20]));
             response.headers_mut().insert("content-type", "application/json".parse().unwrap());
             response
@@ -275,12 +275,10 @@ async fn an_answer_without_end_is_not_kept() {
 #[tokio::test]
 async fn what_crosses_is_cut_down_to_what_the_agent_needs() {
     let place = Place::new(
-        |request| {
-            let id = &request.extensions().get::<RequestId>().unwrap().0;
-            let base = &request.extensions().get::<LinkBase>().unwrap().0;
-            let client = request.extensions().get::<Client>().unwrap().address.clone().unwrap();
-            let known =
-                id.len() == 24 && &**base == "https://relay.example.com/acme" && client == "127.0.0.1";
+        |context, request| {
+            let known = context.id.len() == 24
+                && &*context.base == "https://relay.example.com/acme"
+                && context.client.address.as_deref() == Some("127.0.0.1");
             let bare = request.uri() == "/search?callid=1" && !request.headers().contains_key("host");
             typed("application/json", if known && bare { "[1]" } else { "[0]" })
         },
@@ -292,14 +290,14 @@ async fn what_crosses_is_cut_down_to_what_the_agent_needs() {
 
 #[tokio::test]
 async fn an_agent_that_does_not_answer_is_a_504() {
-    let place = Place::new(|_| typed("application/json", "[]"), 10 * RELAY_DEADLINE).await;
+    let place = Place::new(|_, _| typed("application/json", "[]"), 10 * RELAY_DEADLINE).await;
     let (status, _, body) = place.get("/acme/search?callid=1").await;
     assert_eq!(status, 504, "{body}");
     assert_eq!(place.control.open_streams(), 0, "the agent got the request to stop");
 }
 
 /// An agent whose dialect file takes the search token as `apikey`, and uses the field `token` for something else.
-fn in_a_dialect(request: &Request<Bytes>) -> Response<Full<Bytes>> {
+fn in_a_dialect(_: &RequestContext, request: &Request<Bytes>) -> Response<Full<Bytes>> {
     let query = request.uri().query().unwrap_or_default();
     if query.split('&').any(|field| field == "apikey=right") {
         return typed("application/json", "{}");
@@ -340,7 +338,7 @@ async fn a_dialect_does_not_let_guesses_at_the_token_through() {
 }
 
 /// An agent that refuses every link.
-fn forged(_: &Request<Bytes>) -> Response<Full<Bytes>> {
+fn forged(_: &RequestContext, _: &Request<Bytes>) -> Response<Full<Bytes>> {
     let mut refused = typed("application/problem+json", "{}");
     *refused.status_mut() = http::StatusCode::FORBIDDEN;
     refused
@@ -360,7 +358,7 @@ async fn forged_links_are_throttled() {
 
 #[tokio::test]
 async fn a_link_that_no_agent_makes_does_not_wake_the_site() {
-    let place = Place::new(|_| typed("audio/wav", "RIFF"), Duration::ZERO).await;
+    let place = Place::new(|_, _| typed("audio/wav", "RIFF"), Duration::ZERO).await;
     assert_eq!(place.get(&place.link_until(u64::MAX)).await.0, 403);
     assert_eq!(place.control.open_streams(), 0);
     assert_eq!(place.get(&place.link()).await.0, 200);

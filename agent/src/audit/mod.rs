@@ -17,6 +17,7 @@ mod writer;
 mod tests;
 
 use std::{
+    io,
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -25,17 +26,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_common::observed_body::{BodyObserver, ObservedBody};
+use audiovault_common::observed_body::BodyObserver;
 use audiovault_protocol::{
     http::{
-        context::{Audit, Client, Lifeline, RequestId},
+        context::{Audit, Lifeline, RequestContext},
         headers,
     },
     link::Revocation,
     recording::call::log_name,
 };
-use axum::{body::Body, extract::Request, response::Response};
-use http::Method;
+use http::{HeaderMap, Method, StatusCode};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
@@ -117,9 +117,9 @@ impl Recorder {
     }
 
     /// Begins an event, unless nothing is recorded.
-    pub(crate) fn begin(&self, kind: Kind, request: &Request) -> Option<Entry> {
+    pub(crate) fn begin(&self, kind: Kind, method: &Method, context: &RequestContext) -> Option<Entry> {
         let on = self.0.queue.is_on();
-        on.then(|| Entry::begin(self.clone(), kind, request, self.0.open.token()))
+        on.then(|| Entry::begin(self.clone(), kind, method, context))
     }
 
     /// An id for the next delivery.
@@ -155,14 +155,29 @@ impl Drop for Handle {
     }
 }
 
-/// Set on the response when the client has shown an accepted token or a valid link. All other clients are
-/// unauthenticated.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Known;
+/// What an outcome says about its response, for the audit log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Said<'a> {
+    /// What was asked for and found.
+    pub(crate) audit: Option<&'a Audit>,
+    /// Whether the client has shown an accepted token or a valid link. All other clients are unauthenticated.
+    pub(crate) known: bool,
+    /// Whether the deny list removed something.
+    pub(crate) denied: bool,
+    /// Ends the response early.
+    pub(crate) revocation: Option<&'a Revocation>,
+    /// The sentence that the client got with an error.
+    pub(crate) problem: Option<&'a str>,
+}
 
-/// Set on responses from which the deny list removed something.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Denied;
+/// A delivery whose body is to be followed.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    /// Observes the body.
+    pub(crate) entry: Entry,
+    /// The length of the body in bytes, if the head says it.
+    pub(crate) remaining: Option<u64>,
+}
 
 /// An event that is not over. Dropping it ends it and queues its line for the writer.
 #[derive(Debug)]
@@ -171,7 +186,7 @@ pub(crate) struct Entry {
     recorder: Recorder,
     began: Instant,
     asker: Asker,
-    lifeline: Option<Lifeline>,
+    lifeline: Lifeline,
     revocation: Option<Revocation>,
     /// The outcome, once it is certain.
     outcome: Option<Outcome>,
@@ -179,35 +194,34 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn begin(recorder: Recorder, kind: Kind, request: &Request, open: TaskTrackerToken) -> Self {
-        let extensions = request.extensions();
-        let id = extensions.get::<RequestId>().map_or("", |id| &id.0);
-        let client = extensions.get::<Client>().cloned().unwrap_or_default();
-        let mut event = Event::new(kind, request.method().as_str(), id);
-        event.client = client.address.as_deref().map(bounded);
-        event.user_agent = client.user_agent.as_deref().map(bounded);
+    fn begin(recorder: Recorder, kind: Kind, method: &Method, context: &RequestContext) -> Self {
+        let mut event = Event::new(kind, method.as_str(), &context.id);
+        event.client = context.client.address.as_deref().map(bounded);
+        event.user_agent = context.client.user_agent.as_deref().map(bounded);
+        let open = recorder.0.open.token();
         Self {
             event: Some(event),
             recorder,
             began: Instant::now(),
             asker: Asker::Unauthenticated,
-            lifeline: extensions.get().cloned(),
+            lifeline: context.lifeline.clone(),
             revocation: None,
             outcome: None,
             _open: open,
         }
     }
 
-    /// Takes the response. If it delivers a recording, its body is followed to the end; otherwise the event ends here.
-    pub(crate) fn answered(mut self, response: Response, problem: Option<&str>) -> Response {
-        let (head, body) = response.into_parts();
-        if head.extensions.get::<Known>().is_some() {
+    /// Takes the head of the response. If it delivers a recording, its body must be followed to the end; otherwise the
+    /// event ends here.
+    pub(crate) fn answered(mut self, status: StatusCode, head: &HeaderMap, said: Said<'_>) -> Option<Follow> {
+        if said.known {
             self.asker = Asker::Known;
         }
-        let audit = head.extensions.get::<Audit>().cloned().unwrap_or_default();
-        let Some(event) = &mut self.event else { return Response::from_parts(head, body) };
-        event.status = Some(head.status.as_u16());
-        event.problem = problem.map(bounded);
+        let none = Audit::default();
+        let audit = said.audit.unwrap_or(&none);
+        let event = self.event.as_mut()?;
+        event.status = Some(status.as_u16());
+        event.problem = said.problem.map(bounded);
         let text = |text: &Option<String>| text.as_deref().map(bounded);
         event.call_id = text(&audit.call_id);
         event.tenant = text(&audit.tenant);
@@ -216,28 +230,28 @@ impl Entry {
         event.found = audit.found;
         let carries = event.kind == Kind::Delivery
             && event.method == Method::GET.as_str()
-            && matches!(head.status.as_u16(), 200 | 206);
+            && matches!(status.as_u16(), 200 | 206);
         if carries {
-            self.revocation = head.extensions.get().cloned();
-            (event.range_start, event.size) = headers::extent(&head.headers);
+            self.revocation = said.revocation.cloned();
+            (event.range_start, event.size) = headers::extent(head);
             event.delivery = Some(self.recorder.delivery());
             let begun = self.recorder.push(Event { kind: Kind::Begun, ..event.clone() }, Asker::Known);
             self.asker = if begun { Asker::Begun } else { Asker::Repeating };
             event.octets = Some(0);
-            let remaining = headers::content_length(&head.headers);
+            let remaining = headers::content_length(head);
             if remaining == Some(0) {
                 // The connection does not poll a body without bytes, and so never sees its end.
                 self.end(Outcome::Complete);
             }
-            return Response::from_parts(head, Body::new(ObservedBody::new(body, self, remaining)));
+            return Some(Follow { entry: self, remaining });
         }
-        let refused = head.status.is_client_error() || head.status.is_server_error();
-        self.end(match head.extensions.get::<Denied>() {
-            Some(Denied) => Outcome::Denied,
-            None if refused => Outcome::Refused,
-            None => Outcome::Complete,
+        let refused = status.is_client_error() || status.is_server_error();
+        self.end(match said.denied {
+            true => Outcome::Denied,
+            false if refused => Outcome::Refused,
+            false => Outcome::Complete,
         });
-        Response::from_parts(head, body)
+        None
     }
 
     /// Sets the outcome, unless one is already set.
@@ -249,7 +263,7 @@ impl Entry {
     fn given_up(&self) -> Outcome {
         if self.revocation.as_ref().is_some_and(Revocation::has_happened) {
             Outcome::Denied
-        } else if self.lifeline.as_ref().is_some_and(Lifeline::is_cut) {
+        } else if self.lifeline.is_cut() {
             Outcome::Cut
         } else {
             Outcome::Left
@@ -257,7 +271,7 @@ impl Entry {
     }
 }
 
-impl BodyObserver<axum::Error> for Entry {
+impl BodyObserver<io::Error> for Entry {
     fn passed(&mut self, bytes: u64) {
         if let Some(event) = &mut self.event {
             event.octets = Some(event.octets.unwrap_or_default() + bytes);
@@ -268,7 +282,7 @@ impl BodyObserver<axum::Error> for Entry {
         self.end(Outcome::Complete);
     }
 
-    fn failed(&mut self, _error: &axum::Error) {
+    fn failed(&mut self, _error: &io::Error) {
         let given_up = self.given_up();
         self.end(if given_up == Outcome::Denied { given_up } else { Outcome::Cut });
     }

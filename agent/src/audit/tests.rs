@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use audiovault_protocol::http::context::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -71,7 +72,7 @@ async fn until(condition: impl Fn() -> bool) {
 async fn nothing_is_written_without_a_configured_file() {
     let place = Place::new();
     place.push("unseen", false);
-    assert!(place.recorder.begin(Kind::Search, &Request::default()).is_none());
+    assert!(place.recorder.begin(Kind::Search, &Method::GET, &context()).is_none());
     place.recorder.configure(Some(place.settings("a")));
     place.push("seen", false);
     place.recorder.configure(None);
@@ -145,7 +146,7 @@ async fn unauthenticated_clients_get_a_few_lines_and_a_count_and_others_all_of_t
 async fn what_is_under_way_at_the_end_is_written_too() {
     let place = Place::new();
     place.recorder.configure(Some(place.settings("a")));
-    let mut entry = place.recorder.begin(Kind::Delivery, &Request::default()).unwrap();
+    let mut entry = place.recorder.begin(Kind::Delivery, &Method::GET, &context()).unwrap();
     let ending = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(20)).await;
         entry.end(Outcome::Cut);
@@ -155,12 +156,21 @@ async fn what_is_under_way_at_the_end_is_written_too() {
     assert_eq!(lines(&place.path("a"))[0]["outcome"], "cut");
 }
 
-/// A running delivery: the response with a recording, from which nothing was read yet.
-fn delivery(recorder: &Recorder) -> Response {
-    let entry = recorder.begin(Kind::Delivery, &Request::default()).unwrap();
-    let mut answer = Response::new("some sound".into());
-    answer.extensions_mut().insert(Known);
-    entry.answered(answer, None)
+fn context() -> RequestContext {
+    RequestContext {
+        id: String::new(),
+        client: Client::default(),
+        base: "".into(),
+        deadline: Duration::from_secs(1),
+        lifeline: Lifeline::default(),
+    }
+}
+
+/// A running delivery, of which nothing was read yet.
+fn delivery(recorder: &Recorder) -> Follow {
+    let entry = recorder.begin(Kind::Delivery, &Method::GET, &context()).unwrap();
+    let said = Said { known: true, ..Said::default() };
+    entry.answered(StatusCode::OK, &HeaderMap::new(), said).unwrap()
 }
 
 fn kinds_and_outcomes(path: &Path) -> Vec<String> {

@@ -13,19 +13,12 @@ use audiovault_common::error_chain::in_one_line;
 use audiovault_protocol::{
     frame::one_line,
     http::{
+        context::RequestContext,
         parameters::{Field, Parameters},
         problem::Problem,
     },
-    limits::MAX_REQUEST_BODY_LEN,
-    link::{AgentControl, AgentLink, LinkState},
+    link::{AgentAnswer, AgentControl, AgentLink, LinkState, Respond},
     message::Goaway,
-};
-use axum::{
-    Router,
-    body::{self, Body},
-    extract::{self, State},
-    middleware::{Next, from_fn_with_state},
-    response::IntoResponse,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -40,12 +33,11 @@ use super::{
     report::Verdict,
 };
 use crate::{
-    http::{Current, ServiceSettings},
+    http::{Current, ServiceBody, ServiceSettings},
     status::state::seconds,
     tunnel::{
         Run, TunnelConfig,
         connect::{Dialler, bearer},
-        supervisor::bytes_service,
     },
 };
 
@@ -215,8 +207,7 @@ impl OwnTunnel {
         let hello = Run::begin().hello(0, config, &current.load());
         let dialled = dialler.dial().await;
         let (socket, traffic) = dialled.map_err(|error| Verdict::failed(&error, ASK_THE_OPERATOR))?;
-        let router = for_one(current.router(), user);
-        let (link, control) = AgentLink::new(hello, bytes_service(router));
+        let (link, control) = AgentLink::new(hello, ForOne { service: current, user: user.into() });
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             link.run(socket, traffic).await;
         }));
@@ -248,29 +239,36 @@ fn search_url(relay: &Url, config: &TunnelConfig) -> Url {
     url
 }
 
-/// Limits the service to searches on behalf of one user. Recordings need a link, which only a search gives.
-fn for_one(router: Router, user: &str) -> Router {
-    let user: Arc<str> = user.into();
-    router.layer(from_fn_with_state(user, gate))
+/// The service, limited to searches on behalf of one user. Recordings need a link, which only a search gives.
+#[derive(Debug, Clone)]
+struct ForOne {
+    service: Current,
+    user: Arc<str>,
 }
 
-async fn gate(State(user): State<Arc<str>>, request: extract::Request, next: Next) -> Response<Body> {
-    if request.uri().path().starts_with("/recordings/") {
-        return next.run(request).await;
+impl ForOne {
+    fn serves(&self, request: &Request<Bytes>) -> bool {
+        if request.uri().path().starts_with("/recordings/") {
+            return true;
+        }
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let parameters = Parameters::read(request.uri().query(), kind, request.body()).unwrap_or_default();
+        parameters.value(Field::User) == Some(&*self.user)
     }
-    let (head, body) = request.into_parts();
-    let body = body::to_bytes(body, MAX_REQUEST_BODY_LEN).await.unwrap_or_default();
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let parameters = Parameters::read(head.uri.query(), kind, &body).unwrap_or_default();
-    if parameters.value(Field::User) == Some(&*user) {
-        return next.run(Request::from_parts(head, Body::from(body))).await;
+}
+
+impl Respond for ForOne {
+    type Body = ServiceBody;
+
+    async fn respond(&self, context: RequestContext, request: Request<Bytes>) -> AgentAnswer<ServiceBody> {
+        if self.serves(&request) {
+            return self.service.respond(context, request).await;
+        }
+        let detail =
+            "the site has no connected agent, only a check of its own; start its agent, then try again";
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10);
+        AgentAnswer::new(problem.into_response().map(ServiceBody::from))
     }
-    let detail = "the site has no connected agent, only a check of its own; start its agent, then try again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        .retry_after(10)
-        .into_response()
-        .map(Body::from)
-        .into_response()
 }
 
 fn broken(what: &str, error: &ExchangeError) -> Verdict {

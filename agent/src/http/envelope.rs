@@ -1,70 +1,108 @@
-//! What surrounds every request: an id, a deadline, a line in the log, and headers that keep recordings private.
+//! What surrounds every request: a deadline, a line in the log, an entry in the audit log, and headers that keep
+//! recordings private.
 
 use std::time::{Duration, Instant};
 
-use audiovault_common::{
-    http_error::HttpError,
-    request_id::{X_REQUEST_ID, new_id},
-};
+use audiovault_common::{http_error::HttpError, request_id::X_REQUEST_ID};
 use audiovault_protocol::{
     http::{
-        context::{Audit, Client, Deadline, RequestId},
+        context::{Audit, RequestContext},
         headers::make_private,
     },
     limits::AGENT_DEADLINE,
+    link::AgentAnswer,
 };
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::BoxError;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body::Body;
 use tracing::Instrument;
 
-use crate::audit::{Recorder, call_in_log, event::Kind};
+use super::{
+    Current, errors,
+    outcome::{Outcome, ServiceBody},
+    paths::Route,
+    recordings, search,
+};
+use crate::audit::{Entry, Said, call_in_log, event::Kind};
 
-/// Longest request id accepted from outside: enough for a UUID or a trace id with a prefix.
-const MAX_REQUEST_ID_LEN: usize = 64;
-
-pub(crate) async fn wrap(State(recorder): State<Recorder>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = request_id(&request);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let asked = request.extensions().get::<Deadline>().map_or(AGENT_DEADLINE, |deadline| deadline.0);
-    let method = request.method().clone();
-    let client = request.extensions().get::<Client>().and_then(|client| client.address.clone());
-    // The path of a recording is a secret, so the log names only the kind of request.
-    let (kind, recorded) = match request.uri().path() {
-        "/search" | "/search/" => ("search", Some(Kind::Search)),
-        path if path.starts_with("/recordings/") => ("recording", Some(Kind::Delivery)),
-        _ => ("other", None),
-    };
-    let entry = recorded.and_then(|kind| recorder.begin(kind, &request));
-    let span = tracing::info_span!("request", id);
-    let mut response = tokio::time::timeout(asked.min(AGENT_DEADLINE), next.run(request).instrument(span))
-        .await
-        .unwrap_or_else(|_| too_slow(asked).into_response());
-    let failure = HttpError::take(&mut response);
-    if let Some(failure) = &failure {
-        response = failure.document(response, &id);
-    }
-    if kind == "recording" {
-        make_private(response.headers_mut());
-    }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(X_REQUEST_ID, value);
-    }
-    let line =
-        Line { id: &id, kind, method: method.as_str(), client: client.as_deref(), elapsed: began.elapsed() };
-    log(&line, failure.as_ref(), &response);
-    match entry {
-        Some(entry) => entry.answered(response, failure.as_ref().map(HttpError::detail)),
-        None => response,
+impl Current {
+    /// Answers one request, from a tunnel or from a local port.
+    pub async fn answer<B>(&self, context: RequestContext, request: Request<B>) -> AgentAnswer<ServiceBody>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send,
+    {
+        let began = Instant::now();
+        let (parts, body) = request.into_parts();
+        let uri = parts.uri.clone();
+        let method = parts.method.clone();
+        // The path of a recording is a secret, so the log names only the kind of request.
+        let (kind, recorded) = match Route::kind(uri.path()) {
+            Some(Kind::Search) => ("search", Some(Kind::Search)),
+            Some(Kind::Delivery) => ("recording", Some(Kind::Delivery)),
+            _ => ("other", None),
+        };
+        let entry = recorded.and_then(|kind| self.recorder.begin(kind, &method, &context));
+        let span = tracing::info_span!("request", id = context.id);
+        let deadline = context.deadline.min(AGENT_DEADLINE);
+        // Each request is served to its end by the service that it began with.
+        let service = self.load();
+        let answered = async {
+            match Route::of(uri.path()) {
+                Some(Route::Search) => search::search(&service, &context, &parts, body).await,
+                Some(Route::Recording { token, name }) => {
+                    recordings::recording(&service, &token, &name, parts).await
+                }
+                Some(Route::NotText) => recordings::not_a_link(&parts.method),
+                None => Err(errors::not_found()).into(),
+            }
+        };
+        let answered = tokio::time::timeout(deadline, answered.instrument(span)).await;
+        let outcome = answered.unwrap_or_else(|_| Err(too_slow(deadline)).into());
+        let line = Line {
+            id: &context.id,
+            kind,
+            method: &method,
+            client: context.client.address.as_deref(),
+            elapsed: began.elapsed(),
+        };
+        finish(outcome, &line, entry)
     }
 }
 
-fn too_slow(asked: Duration) -> HttpError {
-    let cause = format!("no answer within {} ms", asked.min(AGENT_DEADLINE).as_millis());
+/// Makes the response of an outcome, and writes it down.
+fn finish(outcome: Outcome, line: &Line<'_>, entry: Option<Entry>) -> AgentAnswer<ServiceBody> {
+    let Outcome { result, audit, known, denied, revocation } = outcome;
+    let status = match &result {
+        Ok(response) => response.status(),
+        Err(error) => error.status(),
+    };
+    log(line, status, result.as_ref().err(), audit.as_ref());
+    let problem = result.as_ref().err().map(|error| error.detail().to_owned());
+    let mut response = result.unwrap_or_else(|error| error.into_document(line.id));
+    if line.kind == "recording" {
+        make_private(response.headers_mut());
+    }
+    if let Ok(value) = HeaderValue::from_str(line.id) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    if let Some(entry) = entry {
+        let said = Said {
+            audit: audit.as_ref(),
+            known,
+            denied,
+            revocation: revocation.as_ref(),
+            problem: problem.as_deref(),
+        };
+        if let Some(follow) = entry.answered(response.status(), response.headers(), said) {
+            response = response.map(|body| body.followed(follow));
+        }
+    }
+    AgentAnswer { response, audit, revocation }
+}
+
+fn too_slow(deadline: Duration) -> HttpError {
+    let cause = format!("no answer within {} ms", deadline.as_millis());
     HttpError::new(StatusCode::GATEWAY_TIMEOUT, "the site's storage is too slow to answer; try again later")
         .because(cause)
 }
@@ -72,16 +110,16 @@ fn too_slow(asked: Duration) -> HttpError {
 struct Line<'a> {
     id: &'a str,
     kind: &'a str,
-    method: &'a str,
+    method: &'a Method,
     client: Option<&'a str>,
     elapsed: Duration,
 }
 
-fn log(line: &Line<'_>, failure: Option<&HttpError>, response: &Response) {
+fn log(line: &Line<'_>, status: StatusCode, failure: Option<&HttpError>, audit: Option<&Audit>) {
     let Line { id, kind, method, client, elapsed } = line;
-    let status = response.status().as_u16();
+    let method = method.as_str();
+    let status = status.as_u16();
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let audit = response.extensions().get::<Audit>();
     let call = audit.and_then(|audit| audit.call_id.as_deref()).map(call_in_log);
     let found = audit.and_then(|audit| audit.found);
     match failure {
@@ -129,18 +167,4 @@ fn log(line: &Line<'_>, failure: Option<&HttpError>, response: &Response) {
             )
         }
     }
-}
-
-fn request_id(request: &Request) -> String {
-    if let Some(RequestId(id)) = request.extensions().get() {
-        return id.clone();
-    }
-    sane_id(request.headers()).unwrap_or_else(new_id)
-}
-
-fn sane_id(headers: &HeaderMap) -> Option<String> {
-    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let fits = (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.bytes().all(sane);
-    fits.then(|| id.to_owned())
 }

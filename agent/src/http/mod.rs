@@ -8,6 +8,8 @@ mod errors;
 pub mod links;
 pub mod listener;
 pub mod monitor;
+mod outcome;
+mod paths;
 mod recordings;
 mod search;
 
@@ -18,11 +20,17 @@ use std::sync::Arc;
 
 use audiovault_common::advice::Warning;
 use audiovault_protocol::{
-    http::parameters::token_names, identity::signed_link::LinkKeyId, recording::name::RecordedNames,
+    http::{context::RequestContext, parameters::token_names},
+    identity::signed_link::LinkKeyId,
+    link::{AgentAnswer, Respond},
+    recording::name::RecordedNames,
 };
-use axum::{Router, extract::FromRef, middleware, routing::any};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::outcome::ServiceBody;
 use self::{
     dialect::Dialect,
     links::{LinkSettings, Links},
@@ -70,8 +78,7 @@ pub struct ServiceSettings {
 
 /// Search and download.
 ///
-/// Requests may carry extensions that [`audiovault_protocol::http::context`] defines: the request id, the base address
-/// of links, and the deadline. Responses carry an [`audiovault_protocol::http::context::Audit`]. Every error is a
+/// A request comes with its [`RequestContext`], and its response goes with what the audit logs need. Every error is a
 /// problem document (RFC 9457) with the request id.
 #[derive(Debug)]
 pub struct AgentService {
@@ -209,22 +216,16 @@ impl Current {
     pub fn follow(&self) -> watch::Receiver<Arc<AgentService>> {
         self.service.subscribe()
     }
-
-    /// The routes `/search`, `/search/` and `/recordings/{token}/{name}`.
-    pub fn router(&self) -> Router {
-        Router::new()
-            .route("/search", any(search::search))
-            .route("/search/", any(search::search))
-            .route("/recordings/{token}/{name}", any(recordings::recording))
-            .fallback(|| async { errors::not_found() })
-            .layer(middleware::from_fn_with_state(self.recorder.clone(), envelope::wrap))
-            .with_state(self.clone())
-    }
 }
 
-impl FromRef<Current> for Arc<AgentService> {
-    /// Each request is served to its end by the service that it began with.
-    fn from_ref(current: &Current) -> Self {
-        current.load()
+impl Respond for Current {
+    type Body = ServiceBody;
+
+    fn respond(
+        &self,
+        context: RequestContext,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = AgentAnswer<ServiceBody>> + Send {
+        self.answer(context, request.map(Full::new))
     }
 }

@@ -13,11 +13,11 @@ use super::{
     AgentService,
     body::{RecordingBody, Source},
     errors,
+    outcome::{Outcome, ServiceBody},
     search::link_name,
 };
 use crate::{
     audio::{decoding::Decoding, snapshots::Snapshots},
-    audit::{Denied, Known},
     http::links::{OpenLinkError, Opened},
     limits::Paced,
     storage::{
@@ -40,15 +40,9 @@ use audiovault_common::{advice::without_causes, error_chain::causes_in_one_line}
 use audiovault_protocol::{
     http::{context::Audit, disposition::content_disposition},
     identity::signed_link::LinkError,
-    link::Revocation,
     recording::media::content_type,
 };
-use axum::{
-    body::Body,
-    extract::{Path as UrlPath, Request, State, rejection::PathRejection},
-    response::{IntoResponse, Response},
-};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts, response};
 
 /// Seconds until a client should retry when the storage does not respond: the agent itself tries as often.
 const STALLED_RETRY: Duration = Duration::from_secs(15);
@@ -59,22 +53,13 @@ const FULL_RETRY: Duration = Duration::from_secs(2);
 /// decode into other bytes.
 const DECODED: &str = "-pcm1\"";
 
-pub(crate) async fn recording(
-    State(service): State<Arc<AgentService>>,
-    path: Result<UrlPath<(String, String)>, PathRejection>,
-    request: Request,
-) -> Result<Response, HttpError> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return Err(errors::method("GET, HEAD"));
-    }
-    // This agent makes only addresses that are valid text.
-    let UrlPath((token, name)) = path.map_err(|_| refused(LinkError::Forged.into()))?;
-    let opened = service.links.open(&token).map_err(refused)?;
+/// Answers a request for the recording of a link.
+pub(super) async fn recording(service: &AgentService, token: &str, name: &str, parts: Parts) -> Outcome {
+    let opened = match open(service, token, name, &parts.method) {
+        Ok(opened) => opened,
+        Err(error) => return Err(error).into(),
+    };
     let extension = extension(&opened.path);
-    if name != link_name(&extension) {
-        return Err(refused(LinkError::Forged.into()));
-    }
-    let (head, _) = request.into_parts();
     let file_name = opened.path.file_name().unwrap_or_default().to_owned();
     let mut audit = audit(&opened, service.recorded_names.of(&file_name.to_string_lossy()));
     let mut recording = Place {
@@ -85,30 +70,52 @@ pub(crate) async fn recording(
     };
     let rules = service.deny.rules().await;
     if recording.is_denied(&rules) {
-        return Ok(denied(audit));
+        return denied(audit);
     }
     let path = opened.path.clone();
     let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
-        return Ok(with_audit(full().into_response(), audit));
+        return Outcome::of_known(Err(full()), audit);
     };
     let kept = Kept { snapshots: Arc::clone(&service.snapshots), root: opened.root, path: path.clone() };
     let pool = service.storage.pool(opened.root);
-    let asked = DownloadRequest { head, extension, file_name, kept, pool };
-    let response = match serve(&service.storage, asked).await {
-        Ok(answer) => {
-            recording.resolved = answer.resolved;
-            if recording.is_denied(&rules) {
-                return Ok(denied(audit));
-            }
-            audit.bytes_per_second = answer.bytes_per_second;
-            let body = answer.body.map_or_else(Body::empty, |body| {
-                Body::new(Paced::new(body.holding(place), service.pacer.clone()))
-            });
-            revocable(Response::from_parts(answer.head, body), service.deny.revocation(recording))
-        }
-        Err(failure) => failure.into_response(),
+    let asked = DownloadRequest { head: parts, extension, file_name, kept, pool };
+    let answer = match serve(&service.storage, asked).await {
+        Ok(answer) => answer,
+        Err(error) => return Outcome::of_known(Err(error), audit),
     };
-    Ok(with_audit(response, audit))
+    recording.resolved = answer.resolved;
+    if recording.is_denied(&rules) {
+        return denied(audit);
+    }
+    audit.bytes_per_second = answer.bytes_per_second;
+    // The sender of the body checks the revocation, and so does the tunnel while the listener pauses.
+    let revocation = service.deny.revocation(recording);
+    let body = answer.body.map_or_else(ServiceBody::default, |body| {
+        let paced = Paced::new(body.holding(place), service.pacer.clone());
+        ServiceBody::of_recording(RevocableBody::new(paced, revocation.clone()))
+    });
+    let response = Response::from_parts(answer.head, body);
+    Outcome { revocation: Some(revocation), ..Outcome::of_known(Ok(response), audit) }
+}
+
+/// Opens the link of a request.
+fn open(service: &AgentService, token: &str, name: &str, method: &Method) -> Result<Opened, HttpError> {
+    check_method(method)?;
+    let opened = service.links.open(token).map_err(refused)?;
+    if name != link_name(&extension(&opened.path)) {
+        return Err(refused(LinkError::Forged.into()));
+    }
+    Ok(opened)
+}
+
+fn check_method(method: &Method) -> Result<(), HttpError> {
+    if method == Method::GET || method == Method::HEAD { Ok(()) } else { Err(errors::method("GET, HEAD")) }
+}
+
+/// The answer to a request whose path cannot be that of a link.
+pub(super) fn not_a_link(method: &Method) -> Outcome {
+    let forged = || refused(LinkError::Forged.into());
+    Err(check_method(method).err().unwrap_or_else(forged)).into()
 }
 
 /// Opens the recording and builds the response: at once if everything is in memory, otherwise on the blocking pool.
@@ -138,31 +145,14 @@ async fn serve(storage: &RecordingStorage, asked: DownloadRequest) -> Result<Ans
     Ok(answer)
 }
 
-fn denied(audit: Audit) -> Response {
+fn denied(audit: Audit) -> Outcome {
     let refused = HttpError::new(StatusCode::GONE, "this recording is no longer offered");
-    let mut response = with_audit(refused.into_response(), audit);
-    response.extensions_mut().insert(Denied);
-    response
-}
-
-/// Adds what the audit log needs to the response of a client whose link is valid.
-fn with_audit(mut response: Response, audit: Audit) -> Response {
-    response.extensions_mut().insert(audit);
-    response.extensions_mut().insert(Known);
-    response
-}
-
-/// Ends a response when its recording is denied. The sender of the body checks the revocation, and so does the tunnel
-/// while the listener pauses.
-fn revocable(response: Response, revocation: Revocation) -> Response {
-    let (mut head, body) = response.into_parts();
-    head.extensions.insert(revocation.clone());
-    Response::from_parts(head, Body::new(RevocableBody::new(body, revocation)))
+    Outcome { denied: true, ..Outcome::of_known(Err(refused), audit) }
 }
 
 /// The request, and the saved states from which decoding can continue.
 struct DownloadRequest {
-    head: request::Parts,
+    head: Parts,
     extension: String,
     file_name: OsString,
     kept: Kept,
@@ -171,7 +161,7 @@ struct DownloadRequest {
 
 /// A response before its common headers are added.
 struct Answer {
-    head: http::response::Parts,
+    head: response::Parts,
     /// `None` if the response has no content.
     body: Option<RecordingBody>,
     bytes_per_second: Option<u32>,
@@ -284,7 +274,7 @@ impl Serving {
         self,
         range: bool,
         mut headers: HeaderMap,
-    ) -> Result<(http::response::Parts, Option<RecordingBody>), HttpError> {
+    ) -> Result<(response::Parts, Option<RecordingBody>), HttpError> {
         let asked = &self.asked;
         let size = self.form.size;
         // Ranges are defined for GET alone (RFC 9110, section 14.2).
@@ -396,14 +386,14 @@ struct Kept {
     path: PathBuf,
 }
 
-fn head_of(status: StatusCode, headers: HeaderMap) -> http::response::Parts {
-    let (mut head, ()) = http::Response::new(()).into_parts();
+fn head_of(status: StatusCode, headers: HeaderMap) -> response::Parts {
+    let (mut head, ()) = Response::new(()).into_parts();
     (head.status, head.headers) = (status, headers);
     head
 }
 
 /// A 304 carries the validators, but not the headers that describe a body (RFC 9110, section 15.4.5).
-fn not_modified(mut headers: HeaderMap) -> http::response::Parts {
+fn not_modified(mut headers: HeaderMap) -> response::Parts {
     for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
         headers.remove(name);
     }
@@ -416,7 +406,7 @@ fn content_range(range: &str) -> HeaderValue {
 }
 
 /// Whether the query sets `what` to yes. The query never decides what may be delivered; the link alone does.
-fn asks_for(head: &request::Parts, what: &str) -> bool {
+fn asks_for(head: &Parts, what: &str) -> bool {
     url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
         .any(|(name, value)| name == what && matches!(&*value, "1" | "true" | "yes"))
 }

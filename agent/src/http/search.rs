@@ -1,9 +1,6 @@
 //! `/search`: finds the recordings that belong to a call.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use audiovault_agent_core::{
     layout::delivered_extension,
@@ -14,24 +11,25 @@ use audiovault_common::{http_error::HttpError, request_body::read_body};
 use audiovault_protocol::{
     admission::throttle::ClientKey,
     http::{
-        context::{Audit, LinkBase},
+        context::{Audit, RequestContext},
         parameters::{Field, Parameters},
     },
     limits::MAX_REQUEST_BODY_LEN,
 };
-use axum::{
-    Json,
-    extract::{Request, State},
-    response::{IntoResponse, Response},
-};
-use http::{Method, StatusCode, header};
+use axum::BoxError;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http_body::Body;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{AgentService, errors};
+use super::{
+    AgentService, errors,
+    outcome::{Outcome, ServiceBody},
+};
 use crate::{
-    audit::{Denied, Known, call_in_log},
+    audit::call_in_log,
     auth::Grant,
     http::links::LinkedRequest,
     limits::throttle::{Attempt, NoGrant, client_key},
@@ -69,21 +67,36 @@ struct File {
     growing: bool,
 }
 
-pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Request) -> Response {
+/// Answers a search.
+pub(super) async fn search<B>(
+    service: &AgentService,
+    context: &RequestContext,
+    parts: &Parts,
+    body: B,
+) -> Outcome
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
     let mut said = Said::default();
-    let answered = answer(&service, request, &mut said).await;
-    let mut response = answered.map_or_else(HttpError::into_response, |answer| {
-        let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-        (headers, Json(service.dialect.shape(answer))).into_response()
-    });
-    response.extensions_mut().insert(said.audit);
-    if said.known {
-        response.extensions_mut().insert(Known);
-    }
-    if said.denied {
-        response.extensions_mut().insert(Denied);
-    }
-    response
+    let answered = answer(service, context, parts, body, &mut said).await;
+    let result = answered.and_then(|answer| respond(&service.dialect.shape(answer)));
+    Outcome { audit: Some(said.audit), known: said.known, denied: said.denied, ..result.into() }
+}
+
+/// The response with this JSON.
+fn respond(answer: &Value) -> Result<Response<ServiceBody>, HttpError> {
+    let json = serde_json::to_vec(answer).map_err(|error| unserializable(&error))?;
+    let mut response = Response::new(Bytes::from(json).into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+fn unserializable(error: &serde_json::Error) -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: could not serialize the response")
+        .because(error.to_string())
 }
 
 /// What the audit log needs of a search, even of one that is refused.
@@ -96,19 +109,26 @@ struct Said {
     denied: bool,
 }
 
-async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Value, HttpError> {
-    if request.method() != Method::GET && request.method() != Method::POST {
+async fn answer<B>(
+    service: &AgentService,
+    context: &RequestContext,
+    head: &Parts,
+    body: B,
+    said: &mut Said,
+) -> Result<Value, HttpError>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    if head.method != Method::GET && head.method != Method::POST {
         return Err(errors::method("GET, POST"));
     }
-    let base = request.extensions().get::<LinkBase>().cloned().unwrap_or_else(|| LinkBase("".into()));
-    let (head, body) = request.into_parts();
     let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let parameters = Parameters::read_with(&service.dialect.names, head.uri.query(), content_type, &body)
         .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     said.audit = audit(service, &parameters);
     // A client without a valid token must not learn anything about the rest of the request.
-    let grant = service.admit(&parameters, client_key(head.extensions.get()))?;
+    let grant = service.admit(&parameters, client_key(&context.client))?;
     said.known = true;
     said.audit.tenant.clone_from(&grant.tenant);
     if service.verbose_search {
@@ -127,13 +147,10 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     said.denied = findings.denied > 0 || rules.deny_call(&call_id);
     let user = parameters.value(Field::User);
     let mut answer =
-        service.answer(&findings, LinkedRequest { grant: &grant, call_id: &call_id, user }, &base);
+        service.answer(&findings, LinkedRequest { grant: &grant, call_id: &call_id, user }, &context.base);
     answer.complete &= on_record;
     said.audit.found = u32::try_from(answer.files.len()).ok();
-    serde_json::to_value(answer).map_err(|error| {
-        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: could not serialize the response")
-            .because(error.to_string())
-    })
+    serde_json::to_value(answer).map_err(|error| unserializable(&error))
 }
 
 /// The audit details of a request. A value that is not a call id may be a telephone number and is left out.
@@ -203,12 +220,12 @@ impl AgentService {
         true
     }
 
-    fn answer(&self, findings: &Findings, asked: LinkedRequest<'_>, base: &LinkBase) -> Answer {
+    fn answer(&self, findings: &Findings, asked: LinkedRequest<'_>, base: &str) -> Answer {
         let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
         for recording in &findings.recordings {
             match self.links.mint(asked, recording.root, &recording.path) {
                 Ok((token, expires)) => {
-                    let url = format!("{}/recordings/{token}/{}", base.0, link_name(&recording.extension));
+                    let url = format!("{base}/recordings/{token}/{}", link_name(&recording.extension));
                     answer.files.push(File::new(recording, url, expires));
                 }
                 Err(error) => {

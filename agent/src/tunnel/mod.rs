@@ -19,7 +19,6 @@ use audiovault_protocol::{
     identity::site::SiteKey,
     message::{Hello, Status},
 };
-use axum::Router;
 use data_encoding::HEXLOWER;
 use tokio::{
     sync::watch,
@@ -153,12 +152,7 @@ impl Run {
 
 /// Serves through tunnels until the shutdown, then lets running downloads finish.
 pub async fn run(shared: Shared) {
-    let mut fleet = Fleet {
-        run: Run::begin(),
-        router: shared.service.router(),
-        tunnels: HashMap::new(),
-        tasks: JoinSet::new(),
-    };
+    let mut fleet = Fleet { run: Run::begin(), tunnels: HashMap::new(), tasks: JoinSet::new() };
     let mut config = shared.config.clone();
     loop {
         let wanted = Arc::clone(&config.borrow_and_update());
@@ -179,7 +173,6 @@ pub async fn run(shared: Shared) {
 /// The tunnels of this run.
 struct Fleet {
     run: Run,
-    router: Router,
     tunnels: HashMap<TunnelName, (CancellationToken, AbortHandle)>,
     tasks: JoinSet<()>,
 }
@@ -205,7 +198,7 @@ impl Fleet {
             }
             let stop = shared.shutdown.child_token();
             let shared = Shared { shutdown: stop.clone(), ..shared.clone() };
-            let supervisor = Supervisor::new(name.clone(), self.run.clone(), self.router.clone(), shared);
+            let supervisor = Supervisor::new(name.clone(), self.run.clone(), shared);
             let span = tracing::info_span!(parent: None, "tunnel", relay = %name.relay, number = name.slot);
             let task = self.tasks.spawn(supervisor.run().instrument(span));
             self.tunnels.insert(name, (stop, task));

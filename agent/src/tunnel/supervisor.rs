@@ -4,7 +4,6 @@
 //! before the old TCP connection recovers.
 
 use std::{
-    convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -17,16 +16,12 @@ use audiovault_protocol::{
     link::{AgentControl, AgentLink, Close, Ended, LinkState},
     message::{CloseCode, Goaway, Hello, Welcome},
 };
-use axum::{Router, body::Body};
-use bytes::Bytes;
-use http::{Request, Response};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tower::{Service, ServiceExt};
 
 use super::{
     Run, Shared, TunnelConfig,
@@ -34,6 +29,7 @@ use super::{
     connect::{ConnectError, Connection, Dialler, Retry},
     states::{TunnelName, TunnelState},
 };
+use crate::http::Current;
 
 /// How long an agent that shuts down waits for running downloads to finish.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -54,7 +50,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Supervisor {
     name: TunnelName,
     run: Run,
-    router: Router,
     shared: Shared,
     backoff: Backoff,
     dialler: Option<(Arc<TunnelConfig>, Arc<Dialler>)>,
@@ -63,8 +58,8 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(name: TunnelName, run: Run, router: Router, shared: Shared) -> Self {
-        Self { name, run, router, shared, backoff: Backoff::new(), dialler: None, old: JoinSet::new() }
+    pub(super) fn new(name: TunnelName, run: Run, shared: Shared) -> Self {
+        Self { name, run, shared, backoff: Backoff::new(), dialler: None, old: JoinSet::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -156,8 +151,7 @@ impl Supervisor {
         let config = Arc::clone(&self.shared.config.borrow());
         let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
         let dialler = self.dialler(&config)?;
-        let router = self.router.clone();
-        Ok(Fresh { dialler, hello: Hello { drains, ..hello }, config, router })
+        Ok(Fresh { dialler, hello: Hello { drains, ..hello }, config, service: self.shared.service.clone() })
     }
 
     /// The dialler for this configuration; created again if the configuration has changed.
@@ -352,8 +346,8 @@ struct Tunnel {
 impl Tunnel {
     /// Sends HELLO through a new connection.
     fn begin(fresh: Fresh, (socket, traffic): Connection) -> Self {
-        let Fresh { hello, config, router, .. } = fresh;
-        let (link, control) = AgentLink::new(hello.clone(), bytes_service(router));
+        let Fresh { hello, config, service, .. } = fresh;
+        let (link, control) = AgentLink::new(hello.clone(), service);
         let task = AbortOnDropHandle::new(tokio::spawn(link.run(socket, traffic)));
         Self { task, control, hello, config, began: Instant::now() }
     }
@@ -382,7 +376,7 @@ struct Fresh {
     dialler: Arc<Dialler>,
     hello: Hello,
     config: Arc<TunnelConfig>,
-    router: Router,
+    service: Current,
 }
 
 impl Fresh {
@@ -473,14 +467,4 @@ async fn drain(mut tunnel: Tunnel, reason: &str) {
 
 fn crashed() -> Ended {
     Ended::ByUs(Close::new(CloseCode::Other(1011), "internal error: the task of the tunnel failed"))
-}
-
-/// The agent's router in the form that the link calls.
-pub(crate) fn bytes_service(
-    router: Router,
-) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ 'static {
-    router.into_service().map_request(|request: Request<Bytes>| request.map(Body::from))
 }

@@ -1,5 +1,4 @@
-//! Data that travels with an HTTP request and its response inside one program: `http` extensions with which the link
-//! and the agent's service exchange data without depending on each other.
+//! What belongs to a request and its response beside HTTP: who asks, for how long, and what the audit log gets.
 
 use std::{
     sync::{
@@ -15,17 +14,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub String);
 
-/// The base URL of links for this client, without a slash at the end: `<base>/<site>` behind a relay, or the public
-/// address of a classic AudioVault. Set on requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkBase(pub Arc<str>);
-
-/// How long the sender of the request will wait for the response head. Set on requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(pub Duration);
+/// What an agent's service knows of a request beside HTTP.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The id of the request in the logs of relay and agent.
+    pub id: String,
+    /// Who asks.
+    pub client: Client,
+    /// The base URL of links for this client, without a slash at the end: `<base>/<site>` behind a relay, or the public
+    /// address of a classic AudioVault.
+    pub base: Arc<str>,
+    /// How long the sender of the request will wait for the response head.
+    pub deadline: Duration,
+    /// The path back to the client.
+    pub lifeline: Lifeline,
+}
 
 /// State of the path back to the client. When a body is dropped before its end, this shows whether the client has gone
-/// or the path itself broke. Set on requests; all clones share one state.
+/// or the path itself broke. All clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Lifeline(Arc<AtomicBool>);
 
@@ -41,7 +47,7 @@ impl Lifeline {
     }
 }
 
-/// The client, as far as the relay knows it. Set on requests; for the agent's own audit log.
+/// The client, as far as it is known; for the agent's own audit log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Network address of the client.
@@ -52,8 +58,8 @@ pub struct Client {
     pub user_agent: Option<String>,
 }
 
-/// What the audit log should say about a response. Set on responses by the agent's service. The relay writes it to its
-/// audit log and never passes it on.
+/// What the audit log should say about a response. The agent's service says it. The relay writes it to its audit log and
+/// never passes it on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     /// The call that was searched for.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     fmt::{self, Display},
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -19,7 +18,6 @@ use futures_util::{
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{sync::watch, task::AbortHandle};
-use tower::{Service, ServiceExt};
 
 use super::{
     Close, Ended, Socket, Traffic, Transport,
@@ -28,7 +26,7 @@ use super::{
 };
 use crate::{
     frame::{Frame, StreamId},
-    http::context::{Deadline, Lifeline, LinkBase},
+    http::context::{Audit, Lifeline, RequestContext},
     limits::AGENT_DEADLINE,
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::{AgentEvent, AgentMux, PingPayload, Violation},
@@ -96,8 +94,8 @@ impl AgentControl {
     }
 }
 
-/// Completes when a response is revoked. As an extension of a response, it makes the link reset the stream at once,
-/// even while the client pauses and no more of the body is requested. Bytes that were already sent cannot be taken
+/// Completes when a response is revoked. As a part of an [`AgentAnswer`], it makes the link reset the stream at once, even
+/// while the client pauses and no more of the body is requested. Bytes that were already sent cannot be taken
 /// back. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct Revocation(Shared<BoxFuture<'static, ()>>);
@@ -128,19 +126,67 @@ impl fmt::Debug for Revocation {
     }
 }
 
+/// Answers the requests that come through tunnels: the agent's HTTP service.
+pub trait Respond: Clone + Send + Sync + 'static {
+    /// The body of a response.
+    type Body: Body<Data = Bytes, Error: Display> + Send + 'static;
+
+    /// Answers one request. Dropping the future at any moment stops the work.
+    fn respond(
+        &self,
+        context: RequestContext,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = AgentAnswer<Self::Body>> + Send;
+}
+
+impl<F, R, B> Respond for F
+where
+    F: Fn(RequestContext, Request<Bytes>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = AgentAnswer<B>> + Send,
+    B: Body<Data = Bytes, Error: Display> + Send + 'static,
+{
+    type Body = B;
+
+    fn respond(
+        &self,
+        context: RequestContext,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = AgentAnswer<B>> + Send {
+        self(context, request)
+    }
+}
+
+/// The response of an agent's service, with what belongs to it beside HTTP.
+#[derive(Debug)]
+pub struct AgentAnswer<B> {
+    /// What the client may get of it.
+    pub response: Response<B>,
+    /// What the audit logs should say.
+    pub audit: Option<Audit>,
+    /// Ends the response early.
+    pub revocation: Option<Revocation>,
+}
+
+impl<B> AgentAnswer<B> {
+    /// A response of which nothing else is known.
+    pub fn new(response: Response<B>) -> Self {
+        Self { response, audit: None, revocation: None }
+    }
+}
+
 struct Worker {
     gate: Arc<Gate>,
     lifeline: Lifeline,
     task: AbortHandle,
 }
 
-/// The agent's end of one tunnel, to be run by its own task. `S` is the agent's HTTP service.
+/// The agent's end of one tunnel, to be run by its own task.
 pub struct AgentLink<S> {
     mux: AgentMux,
     mailbox: Arc<AgentMailbox>,
     service: S,
     workers: BTreeMap<StreamId, Worker>,
-    base: LinkBase,
+    base: Arc<str>,
     state: watch::Sender<LinkState>,
     close: Option<Close>,
 }
@@ -151,13 +197,7 @@ impl<S> fmt::Debug for AgentLink<S> {
     }
 }
 
-impl<S, B> AgentLink<S>
-where
-    S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Display,
-{
+impl<S: Respond> AgentLink<S> {
     /// The end of a tunnel that was just dialled, and a handle on it.
     pub fn new(hello: Hello, service: S) -> (Self, AgentControl) {
         let mailbox = Arc::new(AgentMailbox::default());
@@ -169,7 +209,7 @@ where
             mailbox: Arc::clone(&mailbox),
             service,
             workers: BTreeMap::new(),
-            base: LinkBase("".into()),
+            base: "".into(),
             state: sender,
             close: None,
         };
@@ -184,23 +224,29 @@ where
         drive(&mut self, socket, traffic).await
     }
 
-    fn start(&mut self, stream: StreamId, head: RequestHead, body: Bytes) {
+    fn start(&mut self, stream: StreamId, mut head: RequestHead, body: Bytes) {
         let gate = Arc::new(Gate::default());
         let outlet = Outlet::new(stream, Arc::clone(&self.mailbox), Arc::clone(&gate));
-        let Some(mut request) = to_request(head, body, self.base.clone()) else {
+        let lifeline = Lifeline::default();
+        let context = RequestContext {
+            id: std::mem::take(&mut head.request_id),
+            client: std::mem::take(&mut head.client),
+            base: Arc::clone(&self.base),
+            deadline: Duration::from_millis(head.deadline_ms.into()).min(AGENT_DEADLINE),
+            lifeline: lifeline.clone(),
+        };
+        let Some(request) = head.into_request(body) else {
             outlet.reset(ResetCode::Malformed, "the request is not valid HTTP".to_owned());
             return;
         };
-        let lifeline = Lifeline::default();
-        request.extensions_mut().insert(lifeline.clone());
-        let task = tokio::spawn(answer(self.service.clone(), request, outlet)).abort_handle();
+        let task = tokio::spawn(answer(self.service.clone(), context, request, outlet)).abort_handle();
         self.workers.insert(stream, Worker { gate, lifeline, task });
     }
 
     fn on_event(&mut self, event: AgentEvent) {
         match event {
             AgentEvent::Welcome(welcome) => {
-                self.base = LinkBase(welcome.base_url.as_str().into());
+                self.base = welcome.base_url.as_str().into();
                 self.state.send_replace(LinkState::Welcomed(welcome.into()));
             }
             AgentEvent::Goaway(goaway) => {
@@ -271,13 +317,7 @@ impl<S> Drop for AgentLink<S> {
     }
 }
 
-impl<S, B> Endpoint for AgentLink<S>
-where
-    S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Display,
-{
+impl<S: Respond> Endpoint for AgentLink<S> {
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         self.mux.handle_frame(frame, now)
     }
@@ -343,33 +383,12 @@ where
     }
 }
 
-fn to_request(head: RequestHead, body: Bytes, base: LinkBase) -> Option<Request<Bytes>> {
-    let deadline = Duration::from_millis(head.deadline_ms.into()).min(AGENT_DEADLINE);
-    let mut request = head.into_request(body)?;
-    request.extensions_mut().insert(Deadline(deadline));
-    request.extensions_mut().insert(base);
-    Some(request)
-}
-
 /// Answers one request. Dropping the future at any moment stops the work.
-async fn answer<S, B>(service: S, request: Request<Bytes>, outlet: Outlet)
-where
-    S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Send,
-    S::Future: Send,
-    B: Body<Data = Bytes> + Send,
-    B::Error: Display,
-{
-    let response = match service.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    };
-    let (mut parts, body) = response.into_parts();
-    outlet.respond(ResponseHead {
-        status: parts.status.as_u16(),
-        headers: parts.headers,
-        audit: parts.extensions.remove(),
-    });
-    let ended = match parts.extensions.remove::<Revocation>() {
+async fn answer<S: Respond>(service: S, context: RequestContext, request: Request<Bytes>, outlet: Outlet) {
+    let AgentAnswer { response, audit, revocation } = service.respond(context, request).await;
+    let (parts, body) = response.into_parts();
+    outlet.respond(ResponseHead { status: parts.status.as_u16(), headers: parts.headers, audit });
+    let ended = match revocation {
         None => pass_on(body, &outlet).await,
         Some(revocation) => tokio::select! {
             biased;

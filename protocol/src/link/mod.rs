@@ -13,7 +13,7 @@ mod traffic;
 mod transport;
 mod websocket;
 
-pub use agent::{AgentControl, AgentLink, LinkState, Revocation};
+pub use agent::{AgentAnswer, AgentControl, AgentLink, LinkState, Respond, Revocation};
 pub use body::{BodyError, TunnelBody};
 pub use caller::{Answered, CallError, Caller, RelayNotice};
 pub use driver::{Close, Ended};

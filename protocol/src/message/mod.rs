@@ -4,14 +4,12 @@
 
 mod bounds;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    http::context::{Audit, Client, Deadline, RequestId},
+    http::context::{Audit, Client},
     identity::signed_link::LinkKeyId,
 };
 
@@ -167,17 +165,12 @@ pub struct AgentRequest {
 }
 
 impl RequestHead {
-    /// The request that has this head, with the extensions [`RequestId`], [`Client`] and [`Deadline`]; `None` if method
-    /// or target are not valid HTTP.
+    /// The HTTP request that has this head; `None` if method or target are not valid HTTP.
     pub fn into_request(self, body: Bytes) -> Option<Request<Bytes>> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
         *request.uri_mut() = self.target.parse::<Uri>().ok().filter(|_| self.target.starts_with('/'))?;
         *request.headers_mut() = self.headers;
-        let extensions = request.extensions_mut();
-        extensions.insert(RequestId(self.request_id));
-        extensions.insert(Deadline(Duration::from_millis(self.deadline_ms.into())));
-        extensions.insert(self.client);
         Some(request)
     }
 }

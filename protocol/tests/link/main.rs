@@ -7,7 +7,6 @@ mod patience;
 mod slow;
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,11 +16,11 @@ use std::{
 use audiovault_protocol::{
     flow::credit::{Budgets, WindowBudget},
     frame::Frame,
-    http::context::{Audit, Client, LinkBase, RequestId},
+    http::context::{Audit, Client, RequestContext},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_WAITING_CALLS, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     link::{
-        AgentControl, AgentLink, Answered, Buffered, CallError, Caller, Close, Counted, Ended, LinkState,
-        RelayLink, RelayNotice, Role, Socket, Traffic,
+        AgentAnswer, AgentControl, AgentLink, Answered, Buffered, CallError, Caller, Close, Counted, Ended,
+        LinkState, RelayLink, RelayNotice, Role, Socket, Traffic,
     },
     message::{CloseCode, Goaway, ResetCode},
     mux::{OpenError, Violation},
@@ -41,7 +40,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use self::slow::Slow;
 
-type Answer = Response<BoxBody<Bytes, String>>;
+type Answer = AgentAnswer<BoxBody<Bytes, String>>;
 
 /// A body of this many bytes in chunks of 100,000, which may fail or stall at its end.
 struct TestBody {
@@ -78,7 +77,7 @@ impl Body for TestBody {
 }
 
 /// The agent's service: `/hello` answers with what was requested, `/bytes/N/END` sends a body, `/never` never answers.
-async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answer, Infallible> {
+async fn answer(context: RequestContext, request: Request<Bytes>, alive: mpsc::Sender<()>) -> Answer {
     let mut parts = request.uri().path().split('/').skip(1);
     let response = match parts.next() {
         Some("bytes") => {
@@ -99,18 +98,19 @@ async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answ
                 "{} {} {} {} {:?}",
                 request.method(),
                 request.uri(),
-                request.extensions().get::<RequestId>().unwrap().0,
-                request.extensions().get::<LinkBase>().unwrap().0,
-                request.extensions().get::<Client>().unwrap().address,
+                context.id,
+                context.base,
+                context.client.address,
             );
             let body =
                 Full::new([text.as_bytes(), request.body()].concat().into()).map_err(|never| match never {});
-            let mut response = Response::builder().status(203).header("etag", "\"1\"").header("x-own", "1");
-            response.extensions_mut().unwrap().insert(Audit { found: Some(3), ..Audit::default() });
-            response.body(body.boxed()).unwrap()
+            let response = Response::builder().status(203).header("etag", "\"1\"").header("x-own", "1");
+            let response = response.body(body.boxed()).unwrap();
+            let audit = Some(Audit { found: Some(3), ..Audit::default() });
+            return AgentAnswer { response, audit, revocation: None };
         }
     };
-    Ok(response)
+    AgentAnswer::new(response)
 }
 
 struct Tunnel {
@@ -144,7 +144,7 @@ where
     let budgets =
         Budgets { tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET), process: WindowBudget::new(u64::MAX) };
     let (alive_sender, alive) = mpsc::channel(1);
-    let service = tower::service_fn(move |request| answer(request, alive_sender.clone()));
+    let service = move |context, request| answer(context, request, alive_sender.clone());
     let (agent_link, control) = AgentLink::new(hello(256), service);
     let agent_traffic = Arc::new(Traffic::default());
     let agent_socket = socket(far, Role::Client, &agent_traffic);
@@ -313,7 +313,7 @@ async fn idle_tunnels_live_and_silent_ones_end() {
     // The connection stays open while the other side neither reads nor writes.
     let (near, _far) = tokio::io::duplex(1000);
     let traffic = Arc::new(Traffic::default());
-    let service = tower::service_fn(|request| answer(request, mpsc::channel(1).0));
+    let service = |context, request| answer(context, request, mpsc::channel(1).0);
     let (link, _control) = AgentLink::new(hello(1), service);
     let ended = link.run(socket(near, Role::Client, &traffic), traffic).await;
     assert!(matches!(ended, Ended::Violation(Violation::NoGreeting)));

@@ -6,17 +6,19 @@ use audiovault_common::{
     about::{Purpose, ShownVersion},
     advice::Advice,
     listener::{Gate, Listening, Routes, from_files, start_plain, start_tls},
+    request_id::{X_REQUEST_ID, new_id},
     tls::{CertificateError, CertificateFiles},
 };
 use audiovault_protocol::{
-    http::context::{Client, Lifeline, LinkBase},
+    http::context::{Client, Lifeline, RequestContext},
+    limits::AGENT_DEADLINE,
     message::Status,
 };
 use axum::{
-    Extension,
+    Router,
     body::Body,
     extract::{ConnectInfo, Request},
-    middleware,
+    response::Response,
     routing::get,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -33,6 +35,8 @@ use crate::{
 pub const DRAIN: Duration = Duration::from_secs(60);
 /// How long browsers may cache what an origin is allowed to do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
+/// Longest request id accepted from outside: enough for a UUID or a trace id with a prefix.
+const MAX_REQUEST_ID_LEN: usize = 64;
 /// Response headers that players may read.
 const EXPOSED: [HeaderName; 7] = [
     header::CONTENT_RANGE,
@@ -174,12 +178,13 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
     let lifeline = Lifeline::default();
     let shown = settings.shown_version;
     let landing = async move |asked: HeaderMap| ABOUT.landing(Purpose::Agent, shown, &asked).map(Body::from);
-    let router = service
-        .router()
+    let answering =
+        Answering { service: service.clone(), base: Arc::clone(&base_url), lifeline: lifeline.clone() };
+    let router = Router::new()
         .route("/", get(landing))
-        .layer(Extension(LinkBase(Arc::clone(&base_url))))
-        .layer(Extension(lifeline.clone()))
-        .layer(middleware::map_request(insert_client))
+        .fallback(async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+            answering.answer(peer, request).await
+        })
         .layer(cors(&settings.origins));
     let gate = Gate::new(settings.max_connections, settings.max_client_connections, Vec::new());
     let gate = Arc::new(gate);
@@ -221,14 +226,39 @@ async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
-/// Adds the client to the request: the other end of the connection, which is the proxy if there is one in front.
-async fn insert_client(mut request: Request) -> Request {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let address = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string());
-    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    let client = Client { address, user_agent: user_agent.map(str::to_owned) };
-    request.extensions_mut().insert(client);
-    request
+/// Answers the requests of a local port.
+#[derive(Clone)]
+struct Answering {
+    service: Current,
+    base: Arc<str>,
+    lifeline: Lifeline,
+}
+
+impl Answering {
+    /// Answers one request. The client is the other end of the connection, which is the proxy if there is one in front.
+    async fn answer(&self, peer: SocketAddr, request: Request) -> Response<Body> {
+        let headers = request.headers();
+        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let context = RequestContext {
+            id: sane_id(headers).unwrap_or_else(new_id),
+            client: Client {
+                address: Some(peer.ip().to_canonical().to_string()),
+                user_agent: user_agent.map(str::to_owned),
+            },
+            base: Arc::clone(&self.base),
+            deadline: AGENT_DEADLINE,
+            lifeline: self.lifeline.clone(),
+        };
+        self.service.answer(context, request).await.response.map(Body::new)
+    }
+}
+
+/// The request id that the client names, if it is harmless in a log.
+fn sane_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fits = (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.bytes().all(sane);
+    fits.then(|| id.to_owned())
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

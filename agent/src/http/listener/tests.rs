@@ -168,3 +168,13 @@ fn origins_are_all_or_a_list() {
     assert_eq!(Origins::parse("https://a.example/, http://b:8080"), Some(Origins::Only(list)));
     assert_eq!(Origins::parse("a.example"), None);
 }
+
+#[test]
+fn a_client_may_name_the_request_if_its_id_is_harmless() {
+    let named =
+        |id: &str| sane_id(&HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_str(id).unwrap())]));
+    assert_eq!(named("abc-1").as_deref(), Some("abc-1"));
+    for wrong in ["", "a b", "a\"b", &"a".repeat(MAX_REQUEST_ID_LEN + 1)] {
+        assert_eq!(named(wrong), None, "{wrong:?}");
+    }
+}

@@ -36,8 +36,8 @@ async fn a_search_describes_what_the_link_delivers() {
         assert_eq!(file["content_type"], "audio/wav");
         let link = site.link(&ours("")).await;
         assert!(link.ends_with("/recording.wav"), "{link}");
-        let played = site.fetch(&link, &[]).await;
-        assert_eq!(played.extensions().get::<Audit>().unwrap().bytes_per_second, Some(16_000));
+        let AgentAnswer { response: played, audit, .. } = site.fetch_all(&link, &[]).await;
+        assert_eq!(audit.unwrap().bytes_per_second, Some(16_000));
         assert_eq!(header(&played, "content-length"), size.to_string());
         assert_eq!(header(&played, "content-type"), "audio/wav");
         let disposition = format!("inline; filename=\"{stem}.wav\"");
@@ -84,10 +84,11 @@ async fn the_original_is_had_for_the_asking_and_through_the_link_alone() {
     let site = Site::new("");
     site.put(GSM, &gsm());
     let link = site.link(&ours("")).await;
-    let original = site.fetch(&format!("{link}?original=1&download=1"), &[]).await;
+    let AgentAnswer { response: original, audit, .. } =
+        site.fetch_all(&format!("{link}?original=1&download=1"), &[]).await;
     assert_eq!(header(&original, "content-type"), "audio/x-gsm");
     assert_eq!(header(&original, "content-disposition"), format!("attachment; filename=\"{GSM}\""));
-    assert_eq!(original.extensions().get::<Audit>().unwrap().bytes_per_second, Some(1_650));
+    assert_eq!(audit.unwrap().bytes_per_second, Some(1_650));
     let tag = header(&original, "etag").to_owned();
     assert!(body(original).await == gsm());
     let part = site.fetch(&format!("{link}?original=1"), &[("range", "bytes=33-65")]).await;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use audiovault_agent_core::call_id::CallIdRules;
-use audiovault_protocol::link::Revocation;
 
 use super::*;
 use crate::{
@@ -128,8 +127,8 @@ async fn a_delivery_under_way_is_cut_and_its_listener_may_pause() {
     let link = place.site.link(&ours("")).await;
     let mut running = place.site.fetch(&link, &[]).await;
     running.body_mut().frame().await.unwrap().unwrap();
-    let paused = place.site.fetch(&link, &[]).await;
-    let revocation = paused.extensions().get::<Revocation>().unwrap().clone();
+    let AgentAnswer { response: paused, revocation, .. } = place.site.fetch_all(&link, &[]).await;
+    let revocation = revocation.unwrap();
     place.deny("*");
     tokio::time::timeout(Duration::from_secs(10), revocation).await.unwrap();
     drop(paused);

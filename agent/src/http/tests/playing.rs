@@ -36,9 +36,9 @@ async fn a_recording_that_was_deleted_is_gone() {
     site.put(NAME, &wav(1));
     let link = site.link(&ours("")).await;
     fs::remove_file(site.dir.path().join(NAME)).unwrap();
-    let response = site.fetch(&link, &[]).await;
+    let AgentAnswer { response, audit, .. } = site.fetch_all(&link, &[]).await;
     assert_eq!(response.status(), 404);
-    assert!(response.extensions().get::<Audit>().is_some(), "the attempt is on record");
+    assert!(audit.is_some(), "the attempt is on record");
 }
 
 #[tokio::test]

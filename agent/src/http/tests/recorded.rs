@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use audiovault_protocol::http::context::{Client, Lifeline};
-
 use super::*;
 use crate::audit::AuditLogSettings;
 
@@ -34,11 +32,10 @@ impl Recorded {
 #[tokio::test]
 async fn a_search_and_a_part_of_a_recording_are_on_record_with_masked_numbers() {
     let place = Recorded::new();
-    let mut request = get(&format!("/search?{}", ours("&user=robin&tenant=acme")));
+    let request = get(&format!("/search?{}", ours("&user=robin&tenant=acme")));
     let client = Client { address: Some("192.0.2.7".to_owned()), user_agent: Some("QM/1".to_owned()) };
-    request.extensions_mut().insert(client);
-    request.extensions_mut().insert(RequestId("r-1".to_owned()));
-    let found = json(place.site.ask(request).await).await;
+    let context = RequestContext { id: "r-1".to_owned(), client, ..context() };
+    let found = json(place.site.answer(context, request).await.response).await;
     let link = found["files"][0]["url"].as_str().unwrap();
     let link = link.strip_prefix("https://relay.example/acme-madrid").unwrap();
     assert_eq!(body(place.site.fetch(link, &[("range", "bytes=100-299")]).await).await.len(), 200);
@@ -84,9 +81,8 @@ async fn who_gives_up_a_body_shows_in_how_it_ended() {
     let mut sent = Vec::new();
     for broken in [false, true] {
         let lifeline = Lifeline::default();
-        let mut request = get(&link);
-        request.extensions_mut().insert(lifeline.clone());
-        let mut response = place.site.ask(request).await;
+        let context = RequestContext { lifeline: lifeline.clone(), ..context() };
+        let mut response = place.site.answer(context, get(&link)).await.response;
         let first = response.body_mut().frame().await.unwrap().unwrap();
         sent.push(first.into_data().unwrap().len());
         if broken {

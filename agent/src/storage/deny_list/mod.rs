@@ -25,9 +25,8 @@ use audiovault_agent_core::{
 };
 use audiovault_common::{advice::Advice, error_chain::causes_in_one_line, file_watch::Stamp};
 use audiovault_protocol::link::Revocation;
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -212,33 +211,33 @@ impl Deny {
 
 /// A body that ends in an error as soon as its recording is denied, so that the transport cuts the response visibly.
 #[derive(Debug)]
-pub(crate) struct RevocableBody {
-    body: Body,
+pub(crate) struct RevocableBody<B> {
+    body: B,
     revocation: Revocation,
     over: bool,
 }
 
-impl RevocableBody {
-    pub(crate) fn new(body: Body, revocation: Revocation) -> Self {
+impl<B> RevocableBody<B> {
+    pub(crate) fn new(body: B, revocation: Revocation) -> Self {
         Self { body, revocation, over: false }
     }
 }
 
-impl http_body::Body for RevocableBody {
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Body for RevocableBody<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if self.over {
             return Poll::Ready(None);
         }
         if Pin::new(&mut self.revocation).poll(context).is_ready() {
             self.over = true;
             let error = io::Error::new(io::ErrorKind::PermissionDenied, "the recording is no longer offered");
-            return Poll::Ready(Some(Err(axum::Error::new(error))));
+            return Poll::Ready(Some(Err(error)));
         }
         Pin::new(&mut self.body).poll_frame(context)
     }

@@ -2,7 +2,6 @@
 //! service works slowly, hangs and fails as planned.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,8 +19,9 @@ use tokio::{
 
 use super::{Watched, World, now, pipe, relay};
 use crate::{
+    http::context::RequestContext,
     limits::SEND_QUEUE_LEN,
-    link::{self, AgentControl, AgentLink, Buffered, Counted, Ended, LinkState, Role, Traffic},
+    link::{self, AgentAnswer, AgentControl, AgentLink, Buffered, Counted, Ended, LinkState, Role, Traffic},
     message::Hello,
     testing::{
         pair::{body, hello},
@@ -75,7 +75,7 @@ impl Tunnel {
     fn begin(world: &Arc<World>, chance: &mut Chance, (socket, traffic, number): Socket) -> Self {
         let hello = Hello { drains: false, ..hello(1 + chance.below(12) as u32) };
         let serving = Arc::clone(world);
-        let service = tower::service_fn(move |request| answer(Arc::clone(&serving), request));
+        let service = move |_: RequestContext, request| answer(Arc::clone(&serving), request);
         let (link, control) = AgentLink::new(hello, service);
         let judging = Arc::clone(world);
         let task = tokio::spawn(async move {
@@ -203,7 +203,7 @@ struct Recording {
 }
 
 /// Answers `/CALL/PART/FIRST-BYTE`.
-async fn answer(world: Arc<World>, request: Request<Bytes>) -> Result<Response<Recording>, Infallible> {
+async fn answer(world: Arc<World>, request: Request<Bytes>) -> AgentAnswer<Recording> {
     let alive = Alive::new(&world);
     let mut numbers =
         request.uri().path().split('/').skip(1).map(|number| number.parse().unwrap_or(u64::MAX));
@@ -217,7 +217,8 @@ async fn answer(world: Arc<World>, request: Request<Bytes>) -> Result<Response<R
         world.find(Finding::new("a request came with another body"));
     }
     wait(plan.thinks).await;
-    Ok(Response::new(Recording { call, plan, offset, hung: false, waits: None, _alive: alive }))
+    let recording = Recording { call, plan, offset, hung: false, waits: None, _alive: alive };
+    AgentAnswer::new(Response::new(recording))
 }
 
 /// Waits. If `time` is zero, it does not even yield.
