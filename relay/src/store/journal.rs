@@ -8,7 +8,7 @@ use audiovault_protocol::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, Transaction};
+use sqlx::{Any, Database, Encode, SqlitePool, Transaction, Type, query::Query};
 
 use super::{
     Store, StoreError, agent_events, audit::AuditLock, open::Backend, operator_events, routes::notify,
@@ -111,17 +111,23 @@ const CLOSE_TUNNEL: &str =
 /// The numbers of events that one statement can write. The largest that fits is used, since every statement is
 /// a round trip to the database's thread.
 const ROWS: [usize; 3] = [64, 8, 1];
-/// The values that are bound for each event: its columns, and two digests of its call for the list of erased
-/// calls.
-const BOUND: usize = 22;
-/// How many of those are columns.
+/// How many columns an event has. As many values are bound for it, and after them the digests of its call if the
+/// statement looks into the list of erased calls.
 const EVENT_COLUMNS: usize = 20;
-/// The statement for each number in [`ROWS`]. Its parameters are numbered for PostgreSQL alone: to SQLite
-/// numbered parameters are names, and it searches through all of them for each value.
-static INSERT_AUDIT: LazyLock<[String; 3]> =
-    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, |_| "?".to_owned())));
-static INSERT_AUDIT_NUMBERED: LazyLock<[String; 3]> =
-    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, |n| format!("${n}"))));
+const DIGESTS: usize = 2;
+/// The statement for each number in [`ROWS`].
+type InsertAudit = [String; ROWS.len()];
+static INSERT_AUDIT: LazyLock<InsertAudit> =
+    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, Form::Sqlite)));
+static INSERT_AUDIT_UNCHECKED: LazyLock<InsertAudit> =
+    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, Form::SqliteUnchecked)));
+static INSERT_AUDIT_POSTGRES: LazyLock<InsertAudit> =
+    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, Form::Postgres)));
+/// Takes the write lock at once: what is read after it does not change before the transaction ends.
+const BEGIN_TO_WRITE: &str = "BEGIN IMMEDIATE";
+const ERASED_SINCE: &str = "SELECT EXISTS (SELECT 1 FROM erasures WHERE erased_ms >= $1)";
+/// From this number of events on, one question costs less than their digests.
+const MANY_EVENTS: usize = 8;
 const UPDATE_DELIVERY: &str =
     "UPDATE audit SET bytes = $2, closed_ms = $3, outcome = $4 WHERE request_id = $1 AND closed_ms IS NULL";
 const ADD_TRAFFIC: &str = "INSERT INTO traffic (site, hour_ms, searches, errors, bytes) \
@@ -139,6 +145,11 @@ impl Store {
     pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
         // Before the transaction begins: inside it, this would wait for the transaction itself.
         let key = self.erasure_key().await?;
+        if let Some(pool) = &self.events
+            && records.iter().all(|record| matches!(record, Record::Audit(_) | Record::Progress(_)))
+        {
+            return write_events(pool, key, records).await;
+        }
         let mut tx = self.journal.begin().await?;
         // Before the lock of the audit log: changes by operators take both locks in this order.
         if agent_events::may_come_of(records) {
@@ -147,19 +158,17 @@ impl Store {
         self.lock_audit(&mut tx, AuditLock::Write).await?;
         let statements = match self.backend {
             Backend::Sqlite(_) => &*INSERT_AUDIT,
-            Backend::Postgres(_) => &*INSERT_AUDIT_NUMBERED,
+            Backend::Postgres(_) => &*INSERT_AUDIT_POSTGRES,
         };
         let mut rest = records;
         while let Some(record) = rest.first() {
-            let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS[0]).collect();
             if let Record::TunnelOpened(tunnel) = record {
                 agent_events::write(&mut tx, tunnel).await?;
             }
-            let written = if events.is_empty() {
-                write(&mut tx, statements, key, record).await.map(|()| 1)
-            } else {
-                insert_events(&mut tx, statements, key, &events).await
-            }?;
+            let written = match insert_events(statements, Some(key), rest) {
+                Some((rows, query)) => query.execute(&mut *tx).await.map(|_| rows)?,
+                None => write(&mut tx, record).await.map(|()| 1)?,
+            };
             rest = rest.get(written..).unwrap_or_default();
         }
         if let Backend::Postgres(_) = self.backend {
@@ -169,12 +178,34 @@ impl Store {
     }
 }
 
-async fn write(
-    tx: &mut Transaction<'static, Any>,
-    statements: &'static [String; 3],
-    key: &ErasureKey,
-    record: &Record,
-) -> Result<(), StoreError> {
+/// Writes events to a SQLite file, in their order, all or none. Its own types save a copy of each value that `Any`
+/// makes.
+async fn write_events(pool: &SqlitePool, key: &ErasureKey, records: &[Record]) -> Result<(), StoreError> {
+    let mut tx = pool.begin_with(BEGIN_TO_WRITE).await?;
+    let first = records.iter().filter_map(event).map(|event| event.opened).min();
+    let may_be_erased = match first {
+        Some(first) if records.len() >= MANY_EVENTS => {
+            sqlx::query_scalar(ERASED_SINCE).bind(first.as_millisecond()).fetch_one(&mut *tx).await?
+        }
+        _ => true,
+    };
+    let (statements, key) =
+        if may_be_erased { (&*INSERT_AUDIT, Some(key)) } else { (&*INSERT_AUDIT_UNCHECKED, None) };
+    let mut rest = records;
+    while let Some(record) = rest.first() {
+        let written = match (insert_events(statements, key, rest), record) {
+            (Some((rows, query)), _) => query.execute(&mut *tx).await.map(|_| rows)?,
+            (None, Record::Progress(progress)) => {
+                update_delivery(progress).execute(&mut *tx).await.map(|_| 1)?
+            }
+            (None, _) => 1,
+        };
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(tx.commit().await?)
+}
+
+async fn write(tx: &mut Transaction<'static, Any>, record: &Record) -> Result<(), StoreError> {
     let query = match record {
         Record::TunnelOpened(tunnel) => sqlx::query(INSERT_TUNNEL)
             .bind(&tunnel.session)
@@ -190,12 +221,9 @@ async fn write(
         Record::TunnelClosed { session, closed, reason, .. } => {
             sqlx::query(CLOSE_TUNNEL).bind(session).bind(closed.as_millisecond()).bind(reason)
         }
-        Record::Audit(event) => return insert_events(tx, statements, key, &[event]).await.map(drop),
-        Record::Progress(progress) => sqlx::query(UPDATE_DELIVERY)
-            .bind(&progress.request_id)
-            .bind(number(progress.bytes))
-            .bind(progress.closed.map(Timestamp::as_millisecond))
-            .bind(progress.outcome.as_str()),
+        // Events are written many at a time.
+        Record::Audit(_) => return Ok(()),
+        Record::Progress(progress) => update_delivery(progress),
         Record::Traffic(share) => sqlx::query(ADD_TRAFFIC)
             .bind(share.site.as_str())
             .bind(share.hour.as_millisecond())
@@ -219,68 +247,130 @@ fn event(record: &Record) -> Option<&AuditEvent> {
     }
 }
 
+/// What differs between statements that write events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Parameters without numbers: to SQLite numbered parameters are names, and it searches through all of them for
+    /// each value. `OR IGNORE` skips what is there already, as `DO NOTHING` does. With it no row can make the
+    /// statement fail after others were written, so SQLite does not keep the old content of each page.
+    Sqlite,
+    /// As [`Form::Sqlite`], while nothing is erased.
+    SqliteUnchecked,
+    /// With numbered parameters.
+    Postgres,
+}
+
 /// The statement that writes `rows` events. It leaves out an event whose call was erased after the event began,
 /// so that an erased call does not come back.
-fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
-    let row = |row: usize| (1..=BOUND).map(|n| place(row * BOUND + n)).collect::<Vec<_>>().join(", ");
+fn insert_audit(rows: usize, form: Form) -> String {
+    let bound = EVENT_COLUMNS + if form == Form::SqliteUnchecked { 0 } else { DIGESTS };
+    let place = |n: usize| if form == Form::Postgres { format!("${n}") } else { "?".to_owned() };
+    let row = |row: usize| (1..=bound).map(|n| place(row * bound + n)).collect::<Vec<_>>().join(", ");
     let rows: Vec<String> = (0..rows).map(|n| format!("({})", row(n))).collect();
+    let rows = rows.join(", ");
     let columns: Vec<String> = (1..=EVENT_COLUMNS).map(|n| format!("column{n}")).collect();
-    format!(
-        "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
-         user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run) \
-         SELECT {} FROM (VALUES {}) AS event \
+    let columns = columns.join(", ");
+    let checked = format!(
+        "SELECT {columns} FROM (VALUES {rows}) AS event \
          WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest IN (column21, column22) \
-         AND erased_ms >= column4) \
-         ON CONFLICT (request_id) DO NOTHING",
-        columns.join(", "),
-        rows.join(", ")
+         AND erased_ms >= column4)"
+    );
+    let (insert, source, end) = match form {
+        Form::Sqlite => ("INSERT OR IGNORE", checked, ""),
+        Form::SqliteUnchecked => ("INSERT OR IGNORE", format!("VALUES {rows}"), ""),
+        Form::Postgres => ("INSERT", checked, " ON CONFLICT (request_id) DO NOTHING"),
+    };
+    format!(
+        "{insert} INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
+         user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run) \
+         {source}{end}"
     )
 }
 
-/// Writes as many of the events as the largest fitting statement takes, and returns how many.
-async fn insert_events(
-    tx: &mut Transaction<'static, Any>,
-    statements: &'static [String; 3],
-    erasures: &ErasureKey,
-    events: &[&AuditEvent],
-) -> Result<usize, StoreError> {
-    let fitting = ROWS.iter().zip(statements).find(|(rows, _)| **rows <= events.len());
-    let Some((rows, statement)) = fitting else { return Ok(0) };
+/// A statement with its values.
+type Bound<DB> = Query<'static, DB, <DB as Database>::Arguments>;
+
+/// A statement that writes as many of the events at the beginning of the records as the largest fitting one takes,
+/// and how many those are. `None` if the first record is no event. Without a key, the statement must be one that
+/// does not look for erased calls.
+fn insert_events<DB: Database>(
+    statements: &'static InsertAudit,
+    key: Option<&ErasureKey>,
+    records: &[Record],
+) -> Option<(usize, Bound<DB>)>
+where
+    String: Encode<'static, DB> + Type<DB>,
+    Option<String>: Encode<'static, DB>,
+    &'static str: Encode<'static, DB> + Type<DB>,
+    i64: Encode<'static, DB> + Type<DB>,
+    Option<i64>: Encode<'static, DB>,
+{
+    let events: Vec<&AuditEvent> = records.iter().map_while(event).take(ROWS[0]).collect();
+    let (rows, statement) = ROWS.iter().zip(statements).find(|(rows, _)| **rows <= events.len())?;
     let mut query = sqlx::query(statement.as_str());
     for event in &events[..*rows] {
-        let call_id = event.call_id.as_deref().map(storable);
-        let digests = call_id.as_deref().map(|id| erasures.digests(&NamedCall::new(id)));
-        query = query
-            .bind(&event.request_id)
-            .bind(event.kind.as_str())
-            .bind(event.site.as_str())
-            .bind(event.opened.as_millisecond())
-            .bind(event.closed.map(Timestamp::as_millisecond))
-            .bind(event.tenant.as_deref().map(storable))
-            .bind(call_id.as_deref().map(str::to_owned))
-            .bind(call_id.as_deref().map(call_key))
-            .bind(event.recording.as_deref().map(storable))
-            .bind(event.user.as_deref().map(storable))
-            .bind(event.client.as_deref().map(storable))
-            .bind(event.user_agent.as_deref().map(storable))
-            .bind(i64::from(event.status))
-            .bind(event.found.map(i64::from))
-            .bind(event.range_start.map(number))
-            .bind(number(event.bytes))
-            .bind(event.size.map(number))
-            .bind(event.bytes_per_second.map(i64::from))
-            .bind(event.outcome.as_str())
-            .bind(event.run.as_deref())
-            .bind(digests.as_ref().map(|digests| digests.exact.clone()))
-            .bind(digests.map(|digests| digests.anywhere));
+        query = bind_event(query, event);
+        if let Some(key) = key {
+            let digests = event.call_id.as_deref().map(|id| key.digests(&NamedCall::new(&storable(id))));
+            let (exact, anywhere) = digests.map(|digests| (digests.exact, digests.anywhere)).unzip();
+            query = query.bind(exact).bind(anywhere);
+        }
     }
-    query.execute(&mut **tx).await?;
-    Ok(*rows)
+    Some((*rows, query))
+}
+
+/// Binds the columns of an event.
+fn bind_event<DB: Database>(query: Bound<DB>, event: &AuditEvent) -> Bound<DB>
+where
+    String: Encode<'static, DB> + Type<DB>,
+    Option<String>: Encode<'static, DB>,
+    &'static str: Encode<'static, DB> + Type<DB>,
+    i64: Encode<'static, DB> + Type<DB>,
+    Option<i64>: Encode<'static, DB>,
+{
+    let text = |text: &Option<String>| text.as_deref().map(storable);
+    query
+        .bind(event.request_id.clone())
+        .bind(event.kind.as_str())
+        .bind(event.site.as_str().to_owned())
+        .bind(event.opened.as_millisecond())
+        .bind(event.closed.map(Timestamp::as_millisecond))
+        .bind(text(&event.tenant))
+        .bind(text(&event.call_id))
+        .bind(event.call_id.as_deref().map(|id| call_key(&storable(id))))
+        .bind(text(&event.recording))
+        .bind(text(&event.user))
+        .bind(text(&event.client))
+        .bind(text(&event.user_agent))
+        .bind(i64::from(event.status))
+        .bind(event.found.map(i64::from))
+        .bind(event.range_start.map(number))
+        .bind(number(event.bytes))
+        .bind(event.size.map(number))
+        .bind(event.bytes_per_second.map(i64::from))
+        .bind(event.outcome.as_str())
+        .bind(event.run.clone())
+}
+
+/// The statement that writes the progress of a delivery.
+fn update_delivery<DB: Database>(progress: &Progress) -> Bound<DB>
+where
+    String: Encode<'static, DB> + Type<DB>,
+    &'static str: Encode<'static, DB> + Type<DB>,
+    i64: Encode<'static, DB> + Type<DB>,
+    Option<i64>: Encode<'static, DB>,
+{
+    sqlx::query(UPDATE_DELIVERY)
+        .bind(progress.request_id.clone())
+        .bind(number(progress.bytes))
+        .bind(progress.closed.map(Timestamp::as_millisecond))
+        .bind(progress.outcome.as_str())
 }
 
 /// Replaces NUL: a client may send it, and PostgreSQL's TEXT does not accept it.
 fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+    // Texts with it are rare, and bytes are found faster than characters.
+    if text.as_bytes().contains(&0) { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
 /// Databases have signed numbers only. No count here comes near the limit.

@@ -32,7 +32,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use audiovault_protocol::identity::site::SiteId;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyPool, Row, SqlitePool, Transaction};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -65,6 +65,8 @@ pub struct Store {
     pool: AnyPool,
     /// Used by [`Store::write`] alone.
     journal: AnyPool,
+    /// Used by [`Store::write`] alone, for batches of events. `None` for PostgreSQL.
+    events: Option<SqlitePool>,
     backend: Backend,
     /// How long other sites cannot take the names of removed sites and aliases.
     name_rest: Duration,
@@ -100,6 +102,9 @@ impl Store {
     /// Closes the database, after the operations that are under way.
     pub async fn close(&self) {
         self.journal.close().await;
+        if let Some(events) = &self.events {
+            events.close().await;
+        }
         self.pool.close().await;
     }
 }

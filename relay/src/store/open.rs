@@ -11,7 +11,7 @@ use std::{
 
 use audiovault_common::process::Exit;
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection, Executor, Transaction,
+    Any, AnyPool, Connection, Executor, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{MigrateError, Migrator},
     postgres::PgConnectOptions,
@@ -149,7 +149,7 @@ pub(crate) fn without_passwords(text: &str) -> String {
 
 /// How long a task waits for a connection, or a writer for another writer. Every transaction here changes only
 /// a few rows: if a lock is held for longer, the program that holds it hangs.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections for the poller, the audit log's writer, the dashboard's pages, and a few more. SQLite has a
 /// single writer anyway.
 const MAX_CONNECTIONS: u32 = 8;
@@ -214,7 +214,7 @@ fn pool_of(connections: u32, set_up: &'static str) -> AnyPoolOptions {
 /// True if a connection may be used again. If the disk is full, SQLite itself rolls a transaction back without
 /// sqlx noticing. What begins next on such a connection would never be committed, and would keep the write
 /// lock.
-async fn is_at_rest(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+pub(super) async fn is_at_rest<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Error> {
     // The rollback of a dropped transaction may not have reached the connection yet; this waits for it.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())

@@ -50,6 +50,7 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     Ok(Store {
         pool: all,
         journal: journal_pool(SETUP, options),
+        events: None,
         backend,
         name_rest: DEFAULT_NAME_REST,
         erasure_key: Arc::default(),

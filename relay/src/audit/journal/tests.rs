@@ -463,6 +463,29 @@ async fn a_call_is_erased_with_and_without_its_server_and_by_its_recording() {
 }
 
 #[tokio::test]
+async fn many_events_are_written_once_and_without_those_of_a_call_that_was_erased_meanwhile() {
+    let place = Place::new().await;
+    let write = async |events: &[AuditEvent]| {
+        let records: Vec<_> = events.iter().map(|event| Record::Audit(Box::new(event.clone()))).collect();
+        place.store.write(&records).await.unwrap();
+        place.store.audit(&AuditFilter::default(), 1000).await.unwrap().len()
+    };
+    let named = |part: &str| -> Vec<AuditEvent> {
+        (0..150).map(|n| event(&format!("{part}-{n}"), &format!("1711441902.{}", n % 50))).collect()
+    };
+    let before = named("a");
+    assert_eq!(write(&before[..100]).await, 100);
+    assert_eq!(write(&before).await, 150);
+    let late = named("b");
+    assert_eq!(place.store.erase_call(&operator(), "1711441902.7").await.unwrap(), 3);
+    assert_eq!(write(&before).await, 147);
+    assert_eq!(write(&late).await, 147 + 147);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    // What is asked about the call after the erasure is on record.
+    assert_eq!(write(&named("c")).await, 147 + 147 + 150);
+}
+
+#[tokio::test]
 async fn old_addresses_become_pseudonyms_and_older_events_go() {
     let place = Place::new().await;
     let day = |days: i64| Timestamp::from_second(Timestamp::now().as_second() - days * 86_400).unwrap();

@@ -9,25 +9,22 @@ use std::{
 };
 
 use sqlx::{
-    AnyConnection, AnyPool, ConnectOptions, Connection, Executor, any::AnyConnectOptions,
-    sqlite::SqliteConnectOptions,
+    AnyConnection, AnyPool, ConnectOptions, Connection, Executor, SqlitePool,
+    any::AnyConnectOptions,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
 use super::{
     DEFAULT_NAME_REST, OpenError, Store,
     error::is_damage,
     migrations::{self, STEPS},
-    open::{Backend, IfMissing, journal_pool, migrate, pool},
+    open::{BUSY_TIMEOUT, Backend, IfMissing, is_at_rest, journal_pool, migrate, pool},
 };
 
 /// The statements that every connection runs first. With write-ahead logging, readers and the writer work at
 /// the same time. Deleted data is overwritten with zeros, because it may be about a person's call.
 const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
      PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
-/// As [`SETUP`], for the connection that writes the journal. A statement that inserts many rows keeps the old content of
-/// each page that it changes until it ends, at most some hundred pages. In memory; SQLite would write them to a file.
-const JOURNAL_SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
-     PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY";
 /// Processes that start on a new file race to create its schema. A process that loses finds at least one more step
 /// done at the next attempt. One attempt is for the file itself.
 const ATTEMPTS: usize = STEPS + 2;
@@ -74,7 +71,8 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
             OpenError::Connect { path, source }
         }
     };
-    let url = SqliteConnectOptions::new().filename(path).create_if_missing(false).to_url_lossy();
+    let events = SqliteConnectOptions::new().filename(path).create_if_missing(false);
+    let url = events.to_url_lossy();
     let options = AnyConnectOptions::from_url(&url).map_err(failed)?;
     // A pool would retry again and again if the file is not a database; one connection reports the error at
     // once.
@@ -87,7 +85,8 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     let backend = Backend::Sqlite(DatabaseFile { path: path.to_owned(), identity });
     Ok(Store {
         pool: all,
-        journal: journal_pool(JOURNAL_SETUP, options),
+        journal: journal_pool(SETUP, options),
+        events: Some(events_pool(events)),
         backend,
         name_rest: DEFAULT_NAME_REST,
         erasure_key: Arc::default(),
@@ -103,6 +102,18 @@ fn or_damage(error: OpenError, path: &Path) -> OpenError {
         return OpenError::Damaged { path: path.to_owned(), source: error.into() };
     }
     error
+}
+
+/// As [`journal_pool`], with SQLite's own types.
+fn events_pool(options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(SETUP).await.map(drop) }))
+        .after_release(|connection, _| Box::pin(is_at_rest(connection)))
+        .connect_lazy_with(options)
 }
 
 async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {

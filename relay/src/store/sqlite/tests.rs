@@ -59,7 +59,7 @@ async fn a_database_of_a_newer_release_is_refused() {
     store_in(&directory).await.close().await;
     let path = directory.path().join("relay.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let pool = SqlitePool::connect_with(options).await.unwrap();
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'from the future', 1, x'00', 0)",
