@@ -9,6 +9,7 @@
 //! ever fails because of it. The relay counts and shows how many records wait and how many were lost.
 
 mod delivery;
+mod line;
 mod repair;
 mod spool;
 mod writer;
