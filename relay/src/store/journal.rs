@@ -110,7 +110,7 @@ const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
 /// The numbers of events that one statement can write. The largest that fits is used, since every statement is
 /// a round trip to the database's thread.
-const ROWS: [usize; 3] = [64, 8, 1];
+const ROWS: [usize; 3] = [256, 16, 1];
 /// How many columns an event has. As many values are bound for it, and after them the digests of its call if the
 /// statement looks into the list of erased calls.
 const EVENT_COLUMNS: usize = 20;
