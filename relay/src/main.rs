@@ -29,8 +29,13 @@ use audiovault_relay::{
     model::ABOUT,
 };
 use rustls::crypto::aws_lc_rs;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
+
+/// Takes less processor time than the allocator of the system ([decision 0012](../../docs/decisions/0012-threads-and-blocking-files.md)).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     // Before the process has any secret.
