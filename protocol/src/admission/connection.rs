@@ -66,7 +66,7 @@ pub trait Serve<A>: Clone + Send + Sync + 'static {
         &self,
         connection: &Connection,
         request: Request<A>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 /// Puts a meter around a connection that the gate has decided about, and tells the service that answers its requests
@@ -349,6 +349,7 @@ impl<S: Clone, B> Clone for Metering<S, B> {
 impl<S, A> Service<Request<A>> for Metering<S, S::Body>
 where
     S: Serve<A>,
+    A: Send + 'static,
 {
     type Response = Response<HeldBody<S::Body, UnderWay>>;
     type Error = Infallible;
@@ -373,9 +374,11 @@ where
         {
             return Box::pin(ready(Ok(finish((self.beyond.refusal)(exceeded)))));
         }
-        let answer = self.inner.serve(&self.connection, request);
+        let inner = self.inner.clone();
+        let connection = self.connection.clone();
+        // The future of the service is made in the box: moving it there would copy some thousand bytes for each request.
         Box::pin(async move {
-            let response = answer.await;
+            let response = inner.serve(&connection, request).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 meter.upgrade();
             }

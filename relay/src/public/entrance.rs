@@ -63,10 +63,8 @@ impl Serve<Incoming> for PublicSide {
         &self,
         connection: &Connection,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<PublicBody>> + Send + 'static {
-        let side = Arc::clone(&self.0);
-        let connection = connection.clone();
-        async move { side.serve(connection, request).await }
+    ) -> impl Future<Output = Response<PublicBody>> + Send {
+        self.0.serve(connection, request)
     }
 }
 
@@ -79,7 +77,7 @@ pub(super) struct Answer {
 }
 
 impl Inner {
-    async fn serve(&self, connection: Connection, request: Request<Incoming>) -> Response<PublicBody> {
+    async fn serve(&self, connection: &Connection, request: Request<Incoming>) -> Response<PublicBody> {
         if let Err(error) = host::check(request.version(), request.uri(), request.headers()) {
             let problem = Problem::new(StatusCode::BAD_REQUEST, error.to_string()).for_request(&new_id());
             return problem.into_response().map(PublicBody::from);
@@ -88,8 +86,8 @@ impl Inner {
         let state = &self.state;
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let found = client::find(&connection, &parts.headers, &state.trusted_proxies);
-        let context = RequestContext::new(found.address, &parts.headers, connection);
+        let found = client::find(connection, &parts.headers, &state.trusted_proxies);
+        let context = RequestContext::new(found.address, &parts.headers, connection.clone());
         let route = self.paths.route(&parts.uri, &parts.headers);
         let label = route.label();
         let is_for_pages = route.is_for_pages();

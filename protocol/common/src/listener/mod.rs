@@ -96,7 +96,7 @@ impl Serve<Incoming> for Routes {
         &self,
         connection: &Connection,
         mut request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+    ) -> impl Future<Output = Response<Body>> + Send {
         request.extensions_mut().insert(ConnectInfo(connection.peer));
         request.extensions_mut().insert(Arc::clone(&connection.meter));
         let answer = self.0.clone().call(request);
