@@ -7,6 +7,7 @@
 //! Services hand their lines to a thread (`background`); commands write them directly.
 
 mod background;
+mod clock;
 
 use std::{
     borrow::Cow,
@@ -23,7 +24,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use self::background::Lines;
+use self::{background::Lines, clock::Clock};
 use crate::advice::Advice;
 
 /// Format of the log.
@@ -92,11 +93,12 @@ impl LogConfig {
         match self.format {
             LogFormat::Text => {
                 let colours = io::stderr().is_terminal();
-                let lines = fmt::layer().with_writer(writer);
+                let lines = fmt::layer().with_timer(Clock).with_writer(writer);
                 log.with(lines.with_target(self.modules).with_ansi(colours)).try_init()
             }
             LogFormat::Json => {
-                log.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
+                let lines = fmt::layer().json().flatten_event(true);
+                log.with(lines.with_timer(Clock).with_writer(writer)).try_init()
             }
         }
     }
