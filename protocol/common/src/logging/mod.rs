@@ -8,6 +8,7 @@
 
 mod background;
 mod clock;
+mod fields;
 
 use std::{
     borrow::Cow,
@@ -24,7 +25,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use self::{background::Lines, clock::Clock};
+use self::{background::Lines, clock::Clock, fields::Fields};
 use crate::advice::Advice;
 
 /// Format of the log.
@@ -93,7 +94,7 @@ impl LogConfig {
         match self.format {
             LogFormat::Text => {
                 let colours = io::stderr().is_terminal();
-                let lines = fmt::layer().with_timer(Clock).with_writer(writer);
+                let lines = fmt::layer().fmt_fields(Fields).with_timer(Clock).with_writer(writer);
                 log.with(lines.with_target(self.modules).with_ansi(colours)).try_init()
             }
             LogFormat::Json => {
