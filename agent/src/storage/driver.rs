@@ -396,34 +396,46 @@ impl FileDriver {
         }
     }
 
+    /// Describes a file below the root. `None` if it is not a recording. Blocks.
     fn describe(&self, root: &Dir, path: &Path, now: SystemTime) -> io::Result<Option<Recording>> {
         let name = path.file_name().unwrap_or_default();
         let Some(extension) = self.settings.extensions.of(name.as_bytes()) else { return Ok(None) };
-        let metadata = root.metadata(path)?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let modified =
-            metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
-        // A recording that can be listed but not read is still a recording, but nothing is known about its sound.
-        let info = if is_decided_by_its_head(extension) {
-            OpenRecording::open(root, path).map(|open| open.content_info(extension)).unwrap_or_default()
+        let readable =
+            is_decided_by_its_head(extension).then(|| OpenRecording::open(root, path).ok()).flatten();
+        let (size, modified, identity, resolved);
+        if let Some(open) = &readable {
+            // Nothing else is asked by its path, because each path that is resolved costs system calls, and on another
+            // machine time.
+            size = open.size;
+            modified = open.modified;
+            identity = open.file.identity();
+            resolved = Resolved::of_open(root, &**open.file);
         } else {
-            ContentInfo::default()
-        };
+            let metadata = root.metadata(path)?;
+            if !metadata.is_file() {
+                return Ok(None);
+            }
+            size = metadata.len();
+            modified =
+                metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
+            identity = (metadata.dev(), metadata.ino());
+            resolved = None;
+        }
+        // A recording that can be listed but not read is still a recording, but nothing is known about its sound.
+        let info = readable.map_or_else(ContentInfo::default, |open| open.content_info(extension));
         Ok(Some(Recording {
             root: self.root,
             path: path.to_owned(),
-            size: metadata.len(),
+            size,
             modified,
             extension: extension.to_owned(),
             duration: info.duration(),
-            empty: metadata.len() == 0 || info.is_empty(),
+            empty: size == 0 || info.is_empty(),
             growing: Recording::is_growing(modified, now),
             plain_wav: info.wav.is_some_and(|header| header.plain),
             decoded: info.decoded,
-            identity: (metadata.dev(), metadata.ino()),
-            resolved: Resolved::look_up(root, self.pattern.root(), path),
+            identity,
+            resolved: resolved.or_else(|| Resolved::look_up(root, self.pattern.root(), path)),
         }))
     }
 }

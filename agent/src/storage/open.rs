@@ -194,6 +194,8 @@ pub struct RecordingFile {
     content: Option<(u64, SystemTime)>,
     /// When the file was last changed in any way, also by renaming: seconds and nanoseconds (`st_ctim`).
     changed: (i64, i64),
+    /// Device and inode.
+    identity: (u64, u64),
     /// Closes the file on another thread. `None` if closing never takes long; then the owner closes it.
     closing: Option<Arc<Closing>>,
 }
@@ -203,7 +205,8 @@ impl RecordingFile {
     fn new(file: File, metadata: &Metadata) -> Self {
         let modified = metadata.modified().ok().filter(|at| is_settled(*at, SystemTime::now()));
         let content = modified.map(|modified| (metadata.len(), modified));
-        Self { file: Some(file), content, changed: last_change(metadata), closing: None }
+        let identity = (metadata.dev(), metadata.ino());
+        Self { file: Some(file), content, changed: last_change(metadata), identity, closing: None }
     }
 
     /// Checks that everything that was read so far belongs to the content that was opened. A file that was written
@@ -223,6 +226,11 @@ impl RecordingFile {
                 }
             }
         }
+    }
+
+    /// Device and inode: two files with the same pair are the same file.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     /// Whether the file could be distinguished from an earlier content when it was opened.
