@@ -1,14 +1,15 @@
 //! Reads one directory: which of its entries are recordings, and which may contain more.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     os::unix::ffi::OsStrExt,
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use cap_std::fs::{Dir, DirEntry, Metadata, MetadataExt};
+use cap_std::fs::{Dir, Metadata, MetadataExt};
+use rustix::fs::{AtFlags, Dir as Reader, DirEntry, FileType, Mode, OFlags, openat, statat};
 
 /// If a directory changed less than this before it was read, it may change again within the same tick of its file
 /// system's clock. FAT has the coarsest clock, two seconds.
@@ -73,49 +74,72 @@ impl<'a> OpenDirectory<'a> {
         &self,
         names: Names<'_>,
     ) -> io::Result<impl Iterator<Item = io::Result<Option<Entry>>>> {
-        let entries = self.handle.entries()?;
-        Ok(entries.map(move |entry| classify(self.root, self.path, &entry?, names)))
+        Ok(self.listing()?.map(move |entry| self.classify(&entry?, names)))
+    }
+
+    /// All its entries, also itself and the directory above, in the order of the file system.
+    pub(crate) fn listing(&self) -> io::Result<impl Iterator<Item = io::Result<Listed>>> {
+        // The handle is only for paths, so the directory is opened once more to be read.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let entries = Reader::new(openat(&self.handle, c".", flags, Mode::empty())?)?;
+        Ok(entries.map(|entry| Ok(Listed(entry?))))
+    }
+
+    fn classify(&self, entry: &Listed, names: Names<'_>) -> io::Result<Option<Entry>> {
+        let name = entry.name();
+        let bytes = name.as_bytes();
+        if bytes.starts_with(b".") {
+            return Ok(None);
+        }
+        let recording = (names.recording)(bytes);
+        let directory = names.lead_on(bytes);
+        if !recording && !directory {
+            return Ok(None);
+        }
+        let mut kind = entry.kind();
+        if kind == FileType::Unknown {
+            // Some file systems do not give the type in the listing.
+            let found = statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            kind = FileType::from_raw_mode(found.st_mode);
+        }
+        if kind == FileType::Symlink {
+            // Looked up from the root, because a link may lead to another directory and still stay inside the root.
+            let target = self.root.metadata(self.path.join(name))?;
+            return Ok(if target.is_file() && recording {
+                Some(Entry::Recording(name.to_owned()))
+            } else if target.is_dir() && directory && !is_above(self.root, self.path, &target) {
+                Some(Entry::Directory(name.to_owned()))
+            } else {
+                None
+            });
+        }
+        Ok(if kind == FileType::RegularFile && recording {
+            Some(Entry::Recording(name.to_owned()))
+        } else if kind == FileType::Directory && directory {
+            Some(Entry::Directory(name.to_owned()))
+        } else {
+            None
+        })
+    }
+}
+
+/// An entry as the file system lists it.
+pub(crate) struct Listed(DirEntry);
+
+impl Listed {
+    /// The name.
+    pub(crate) fn name(&self) -> &OsStr {
+        OsStr::from_bytes(self.0.file_name().to_bytes())
+    }
+
+    /// The type, without following a link; unknown on some file systems.
+    pub(crate) fn kind(&self) -> FileType {
+        self.0.file_type()
     }
 }
 
 fn open(root: &Dir, path: &Path) -> io::Result<Dir> {
     if path.as_os_str().is_empty() { root.try_clone() } else { root.open_dir(path) }
-}
-
-fn classify(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Result<Option<Entry>> {
-    let name = entry.file_name();
-    let bytes = name.as_bytes();
-    if bytes.starts_with(b".") {
-        return Ok(None);
-    }
-    let recording = (names.recording)(bytes);
-    let directory = names.lead_on(bytes);
-    if !recording && !directory {
-        return Ok(None);
-    }
-    let mut kind = entry.file_type()?;
-    if !kind.is_file() && !kind.is_dir() && !kind.is_symlink() {
-        // Some file systems do not give the type in the listing.
-        kind = entry.metadata()?.file_type();
-    }
-    if kind.is_symlink() {
-        // Looked up from the root, because a link may lead to another directory and still stay inside the root.
-        let target = root.metadata(path.join(&name))?;
-        return Ok(if target.is_file() && recording {
-            Some(Entry::Recording(name))
-        } else if target.is_dir() && directory && !is_above(root, path, &target) {
-            Some(Entry::Directory(name))
-        } else {
-            None
-        });
-    }
-    Ok(if kind.is_file() && recording {
-        Some(Entry::Recording(name))
-    } else if kind.is_dir() && directory {
-        Some(Entry::Directory(name))
-    } else {
-        None
-    })
 }
 
 /// Whether `target` is this directory or one above it. Following a link to it would never end.

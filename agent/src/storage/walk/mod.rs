@@ -24,6 +24,7 @@ use std::{
 use audiovault_agent_core::expand::Step;
 use cap_std::fs::Dir;
 use parking_lot::{Condvar, Mutex};
+use rustix::fs::FileType;
 
 use crate::storage::{
     directory::{Entry, Names, OpenDirectory},
@@ -231,16 +232,17 @@ impl Walker<'_> {
         shortfall: &mut Shortfall,
     ) -> io::Result<()> {
         let mut clock = Clock::new(self.budget);
-        for entry in OpenDirectory::open(self.root, parent)?.handle.entries()? {
+        let directory = OpenDirectory::open(self.root, parent)?;
+        for entry in directory.listing()? {
             if clock.is_over() {
                 shortfall.out_of_time = true;
                 break;
             }
             let Ok(entry) = entry.map_err(|error| shortfall.note(error)) else { continue };
-            let name = entry.file_name();
+            let name = entry.name();
             let admitted = step.admits(name.as_bytes()) && self.names.lead_on(name.as_bytes());
             // A link is treated like a directory. If it leads to something else, opening it fails.
-            let file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let file = entry.kind() == FileType::RegularFile;
             if admitted && !file {
                 into.push(parent.join(name));
             }
