@@ -402,40 +402,63 @@ impl FileDriver {
         let Some(extension) = self.settings.extensions.of(name.as_bytes()) else { return Ok(None) };
         let readable =
             is_decided_by_its_head(extension).then(|| OpenRecording::open(root, path).ok()).flatten();
-        let (size, modified, identity, resolved);
-        if let Some(open) = &readable {
-            // Nothing else is asked by its path, because each path that is resolved costs system calls, and on another
-            // machine time.
-            size = open.size;
-            modified = open.modified;
-            identity = open.file.identity();
-            resolved = Resolved::of_open(root, &**open.file);
-        } else {
-            let metadata = root.metadata(path)?;
-            if !metadata.is_file() {
-                return Ok(None);
-            }
-            size = metadata.len();
-            modified =
-                metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
-            identity = (metadata.dev(), metadata.ino());
-            resolved = None;
-        }
+        // Nothing else of an open file is asked by its path, because each path that is resolved costs system calls, and
+        // on another machine time.
+        let found = match &readable {
+            Some(open) => FoundFile {
+                size: open.size,
+                modified: open.modified,
+                identity: open.file.identity(),
+                resolved: Resolved::of_open(root, &**open.file),
+            },
+            None => match FoundFile::by_path(root, path)? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
         // A recording that can be listed but not read is still a recording, but nothing is known about its sound.
         let info = readable.map_or_else(ContentInfo::default, |open| open.content_info(extension));
         Ok(Some(Recording {
             root: self.root,
             path: path.to_owned(),
-            size,
-            modified,
+            size: found.size,
+            modified: found.modified,
             extension: extension.to_owned(),
             duration: info.duration(),
-            empty: size == 0 || info.is_empty(),
-            growing: Recording::is_growing(modified, now),
+            empty: found.size == 0 || info.is_empty(),
+            growing: Recording::is_growing(found.modified, now),
             plain_wav: info.wav.is_some_and(|header| header.plain),
             decoded: info.decoded,
-            identity,
-            resolved: resolved.or_else(|| Resolved::look_up(root, self.pattern.root(), path)),
+            identity: found.identity,
+            resolved: found.resolved.or_else(|| Resolved::look_up(root, self.pattern.root(), path)),
+        }))
+    }
+}
+
+/// What is known of a file that a search found.
+struct FoundFile {
+    /// Bytes.
+    size: u64,
+    modified: SystemTime,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Its path without links, if it is known already.
+    resolved: Option<Resolved>,
+}
+
+impl FoundFile {
+    /// Looks up a path below the root. `None` if it is not the path of a file. Blocks.
+    fn by_path(root: &Dir, path: &Path) -> io::Result<Option<Self>> {
+        let metadata = root.metadata(path)?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        let modified = metadata.modified();
+        Ok(Some(Self {
+            size: metadata.len(),
+            modified: modified.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std),
+            identity: (metadata.dev(), metadata.ino()),
+            resolved: None,
         }))
     }
 }

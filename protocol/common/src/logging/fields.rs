@@ -138,7 +138,7 @@ mod tests {
             let error = Outer(io::Error::other("inner\n\u{1b}[0m"));
             let error: &(dyn std::error::Error + 'static) = &error;
             let alone: &(dyn std::error::Error + 'static) = error.source().unwrap();
-            tracing::warn!(error, alone, code = "a.b", "with errors");
+            tracing::warn!(error, alone, kind = "a.b", "with errors");
             tracing::info!(log.file = "f", first = 1, log.line = 2, yes = true, "left out");
             tracing::info!(r#type = "t", r#match = 7, raw = 1.5, big = u128::MAX, less = -3, "names");
             for text in [
