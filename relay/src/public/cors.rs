@@ -59,12 +59,7 @@ impl Cors {
         })
     }
 
-    /// The response to a preflight.
-    pub(super) async fn preflight(&self, parts: &Parts) -> Response<PublicBody> {
-        self.share(parts, Response::default()).await
-    }
-
-    /// Adds the headers for the page that made the request.
+    /// Adds the headers for the page that made the request. A preflight gets a response of its own instead.
     pub(super) async fn share(&self, parts: &Parts, response: Response<PublicBody>) -> Response<PublicBody> {
         // The layer asks its service once, for the response that exists already.
         let mut response = Some(response);

@@ -151,7 +151,8 @@ impl Inner {
     ) -> Result<Answer, HttpError> {
         let state = &self.state;
         if parts.method == Method::OPTIONS && route.is_for_pages() {
-            return Ok(Answer { response: self.cors.preflight(parts).await, site: None });
+            // A preflight; its response is that of CORS alone.
+            return Ok(Answer { response: Response::default(), site: None });
         }
         match route {
             Route::LandingPage => {
