@@ -1,6 +1,9 @@
 //! Recordings: reads the clear part of a signed link and passes the request on to an agent that can open it.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    borrow::Cow,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::{
@@ -131,7 +134,9 @@ fn to_agent(
         target.push('?');
         target.push_str(query);
     }
-    if target.parse::<PathAndQuery>().is_err() {
+    // What was not decoded stood in a path already.
+    let was_decoded = matches!(token, Cow::Owned(_)) || matches!(name, Cow::Owned(_));
+    if was_decoded && target.parse::<PathAndQuery>().is_err() {
         return Err(refuse(LinkError::Forged));
     }
     Ok(AgentRequest { head: context.head_for_agent(parts, target), body: Bytes::new() })
