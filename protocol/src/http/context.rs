@@ -10,10 +10,6 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The id of one request in the logs of relay and agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub String);
-
 /// What an agent's service knows of a request beside HTTP.
 #[derive(Debug, Clone)]
 pub struct RequestContext {

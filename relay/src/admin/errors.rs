@@ -4,7 +4,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use audiovault_common::http_error::HttpError;
-use audiovault_protocol::http::{context::RequestId, problem::Problem};
+use audiovault_protocol::http::problem::Problem;
 use axum::{
     body::{Body, to_bytes},
     extract::Request,
@@ -17,6 +17,7 @@ use super::{
     SignedIn,
     auth::{PasswordError, Principal},
     pages::{ErrorPage, Shell, Visitor, page_with},
+    record::RequestId,
 };
 use crate::{
     model::{

@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use audiovault_common::request_id::{X_REQUEST_ID, new_id};
-use audiovault_protocol::http::context::RequestId;
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
     middleware::Next,
@@ -14,6 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{AdminState, SignedIn, pages::Visitor};
 use crate::net::{client::Scheme, public_url::PublicUrl};
+
+/// The id of a request, for the errors that its handlers return.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
 
 pub(super) async fn record(
     State(state): State<Arc<AdminState>>,
