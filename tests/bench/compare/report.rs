@@ -27,24 +27,35 @@ const fn figure(name: &'static str, workload: Workload, value: fn(&Run) -> f64, 
     Figure { name, workload, value, digits }
 }
 
+// Figures of more than one table.
+const BULK_ONE: Figure = figure("1 × 1 GiB, MB/s", Workload::BulkOne, Run::megabytes, 0);
+const BULK_MANY: Figure = figure("16 × 64 MiB, MB/s", Workload::BulkMany, Run::megabytes, 0);
+const RECORDINGS: Figure = figure("500 kB, c=16, per s", Workload::Recordings, Run::rate, 0);
+const SMALL: Figure = figure("1 kB kept, c=32, per s", Workload::Small, Run::rate, 0);
+const SINGLE: Figure = figure("1 kB, c=1, p50 ms", Workload::Single, |run| run.percentile(50), 3);
+const ANEW: Figure = figure("1 kB anew, c=8, per s", Workload::Anew, Run::rate, 0);
+const BESIDE_BULK: Figure = figure("beside bulk", Workload::BesideBulk, |run| run.percentile(99), 2);
+const BESIDE_PAUSED: Figure = figure("beside 20 paused", Workload::BesidePaused, |run| run.percentile(99), 2);
+const SEARCHES: Figure = figure("searches, c=32, per s", Workload::Search, Run::rate, 0);
+
 /// The columns of the table of contenders.
 const COLUMNS: [Figure; 19] = [
-    figure("1 × 1 GiB, MB/s", Workload::BulkOne, Run::megabytes, 0),
+    BULK_ONE,
     figure("CPU s/GiB", Workload::BulkOne, |run| run.per_gibibyte().tunnel(), 2),
     figure("its origin's", Workload::BulkOne, |run| run.per_gibibyte().origin, 2),
-    figure("16 × 64 MiB, MB/s", Workload::BulkMany, Run::megabytes, 0),
-    figure("500 kB, c=16, per s", Workload::Recordings, Run::rate, 0),
-    figure("1 kB kept, c=32, per s", Workload::Small, Run::rate, 0),
+    BULK_MANY,
+    RECORDINGS,
+    SMALL,
     figure("CPU µs, server side", Workload::Small, |run| run.per_request().server, 1),
     figure("client side", Workload::Small, |run| run.per_request().client, 1),
     figure("its origin's", Workload::Small, |run| run.per_request().origin, 1),
-    figure("1 kB, c=1, p50 ms", Workload::Single, |run| run.percentile(50), 3),
-    figure("1 kB anew, c=8, per s", Workload::Anew, Run::rate, 0),
+    SINGLE,
+    ANEW,
     figure("c=4 p99 ms, calm", Workload::BesideBulk, |run| run.calm(99), 2),
-    figure("beside bulk", Workload::BesideBulk, |run| run.percentile(99), 2),
+    BESIDE_BULK,
     figure("c=4 p99 ms, calm", Workload::BesidePaused, |run| run.calm(99), 2),
-    figure("beside 20 paused", Workload::BesidePaused, |run| run.percentile(99), 2),
-    figure("searches, c=32, per s", Workload::Search, Run::rate, 0),
+    BESIDE_PAUSED,
+    SEARCHES,
     figure("CPU µs, server side", Workload::Search, |run| run.per_request().server, 1),
     figure("client side", Workload::Search, |run| run.per_request().client, 1),
     figure("its origin's", Workload::Search, |run| run.per_request().origin, 1),
@@ -52,29 +63,29 @@ const COLUMNS: [Figure; 19] = [
 
 /// The rows of a comparison of builds.
 const ROWS: [Figure; 26] = [
-    figure("1 × 1 GiB, MB/s", Workload::BulkOne, Run::megabytes, 0),
+    BULK_ONE,
     figure("its CPU s/GiB, relay", Workload::BulkOne, |run| run.per_gibibyte().server, 2),
     figure("agent", Workload::BulkOne, |run| run.per_gibibyte().client, 2),
-    figure("16 × 64 MiB, MB/s", Workload::BulkMany, Run::megabytes, 0),
+    BULK_MANY,
     figure("its CPU s/GiB, relay", Workload::BulkMany, |run| run.per_gibibyte().server, 2),
     figure("agent", Workload::BulkMany, |run| run.per_gibibyte().client, 2),
-    figure("500 kB, c=16, per s", Workload::Recordings, Run::rate, 0),
+    RECORDINGS,
     figure("its CPU µs, relay", Workload::Recordings, |run| run.per_request().server, 0),
     figure("agent", Workload::Recordings, |run| run.per_request().client, 0),
-    figure("1 kB kept, c=32, per s", Workload::Small, Run::rate, 0),
+    SMALL,
     figure("its CPU µs, relay", Workload::Small, |run| run.per_request().server, 1),
     figure("agent", Workload::Small, |run| run.per_request().client, 1),
-    figure("1 kB, c=1, p50 ms", Workload::Single, |run| run.percentile(50), 3),
+    SINGLE,
     figure("its CPU µs, relay", Workload::Single, |run| run.per_request().server, 1),
     figure("agent", Workload::Single, |run| run.per_request().client, 1),
-    figure("1 kB anew, c=8, per s", Workload::Anew, Run::rate, 0),
+    ANEW,
     figure("its CPU µs, relay", Workload::Anew, |run| run.per_request().server, 1),
     figure("agent", Workload::Anew, |run| run.per_request().client, 1),
     figure("1 kB, c=4, p99 ms, calm", Workload::BesideBulk, |run| run.calm(99), 2),
-    figure("beside bulk", Workload::BesideBulk, |run| run.percentile(99), 2),
+    BESIDE_BULK,
     figure("1 kB, c=4, p99 ms, calm", Workload::BesidePaused, |run| run.calm(99), 2),
-    figure("beside 20 paused", Workload::BesidePaused, |run| run.percentile(99), 2),
-    figure("searches, c=32, per s", Workload::Search, Run::rate, 0),
+    BESIDE_PAUSED,
+    SEARCHES,
     figure("their p50 ms", Workload::Search, |run| run.percentile(50), 3),
     figure("their CPU µs, relay", Workload::Search, |run| run.per_request().server, 1),
     figure("agent", Workload::Search, |run| run.per_request().client, 1),
@@ -139,47 +150,19 @@ const fn ratio(figure: Figure, others: Others, aim: Aim) -> Ratio {
 }
 
 const RATIOS: [Ratio; 9] = [
-    ratio(
-        figure("1 × 1 GiB, MB/s", Workload::BulkOne, Run::megabytes, 0),
-        Others::EncryptedPeers,
-        Aim::AtLeast(1.2),
-    ),
-    ratio(
-        figure("16 × 64 MiB, MB/s", Workload::BulkMany, Run::megabytes, 0),
-        Others::EncryptedPeers,
-        Aim::AtLeast(1.2),
-    ),
+    ratio(BULK_ONE, Others::EncryptedPeers, Aim::AtLeast(1.2)),
+    ratio(BULK_MANY, Others::EncryptedPeers, Aim::AtLeast(1.2)),
     ratio(
         figure("CPU s/GiB, with the origin's", Workload::BulkOne, |run| run.per_gibibyte().total(), 2),
         Others::EncryptedPeers,
         Aim::AtMost(0.8),
     ),
-    ratio(
-        figure("500 kB, c=16, per s", Workload::Recordings, Run::rate, 0),
-        Others::EncryptedPeers,
-        Aim::AtLeast(1.3),
-    ),
-    ratio(
-        figure("500 kB, c=16, per s", Workload::Recordings, Run::rate, 0),
-        Others::ServeBehindEncryptedPeers,
-        Aim::AtLeast(1.3),
-    ),
-    ratio(
-        figure("1 kB kept, c=32, per s", Workload::Small, Run::rate, 0),
-        Others::EncryptedPeers,
-        Aim::AtLeast(1.0),
-    ),
-    ratio(
-        figure("1 kB kept, c=32, per s", Workload::Small, Run::rate, 0),
-        Others::ServeBehindEncryptedPeers,
-        Aim::AtLeast(2.0),
-    ),
-    ratio(
-        figure("1 kB, c=1, p50 ms", Workload::Single, |run| run.percentile(50), 3),
-        Others::Peers,
-        Aim::AtMost(1.2),
-    ),
-    ratio(figure("1 kB anew, c=8, per s", Workload::Anew, Run::rate, 0), Others::Peers, Aim::AtLeast(1.3)),
+    ratio(RECORDINGS, Others::EncryptedPeers, Aim::AtLeast(1.3)),
+    ratio(RECORDINGS, Others::ServeBehindEncryptedPeers, Aim::AtLeast(1.3)),
+    ratio(SMALL, Others::EncryptedPeers, Aim::AtLeast(1.0)),
+    ratio(SMALL, Others::ServeBehindEncryptedPeers, Aim::AtLeast(2.0)),
+    ratio(SINGLE, Others::Peers, Aim::AtMost(1.2)),
+    ratio(ANEW, Others::Peers, Aim::AtLeast(1.3)),
 ];
 
 /// Aims for this project's own figures, whatever others have.
@@ -302,7 +285,7 @@ impl Report<'_> {
             Aim::AtMost(1.4),
         );
         if let Some(logging) = self.with_role(Role::DefaultLog) {
-            let small = figure("", Workload::Small, Run::rate, 0);
+            let small = SMALL;
             let ratio = median(self.rounds(logging, ours, &small));
             add("1 kB kept, c=32, per s, default log to warnings only", ratio, Aim::AtLeast(0.95));
         }
