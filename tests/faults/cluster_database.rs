@@ -8,6 +8,7 @@ use std::{
 use harness::{
     client::{body, search, search_with, send},
     matrix,
+    process::PATIENCE,
     recordings::CALL,
     relay::Site,
 };
@@ -92,10 +93,12 @@ async fn a_relay_that_is_killed_while_the_database_is_down_loses_no_event() {
     let relay = &mut setting.cluster.relays[0];
     let spool = relay.spool_dir().join("journal.spool");
     let spooled =
-        || std::fs::read_to_string(&spool).unwrap().lines().filter(|line| line.contains("\"Audit\"")).count();
+        || std::fs::read_to_string(&spool).unwrap().lines().filter(|line| line.contains(CALL)).count();
+    let waiting = Instant::now();
     while spooled() < 20 {
         // There is no event for a file that grows.
         tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(waiting.elapsed() < PATIENCE, "{} of 20 searches are in the spool", spooled());
     }
     relay.kill().await;
     server.run().await;
