@@ -8,7 +8,8 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 
 # One layer has all sources, so that this file does not depend on the manifests. For frequent builds use cargo, which
-# keeps compiled dependencies. The image has gcc, and aws-lc and SQLite need no other compiler.
+# keeps compiled dependencies. The image has gcc, and aws-lc and SQLite need no other compiler; jemalloc needs make.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 COPY . .
 ARG AUDIOVAULT_COMMIT
 ARG SOURCE_DATE_EPOCH
