@@ -1,6 +1,7 @@
 //! What belongs to a request and its response beside HTTP: who asks, for how long, and what the audit log gets.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 
 /// What an agent's service knows of a request beside HTTP.
@@ -52,6 +54,14 @@ pub struct Client {
     /// The client's `User-Agent` header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
+}
+
+impl Client {
+    /// The client at this address, with the user agent of its request.
+    pub fn new(address: IpAddr, headers: &HeaderMap) -> Self {
+        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        Self { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) }
+    }
 }
 
 /// What the audit log should say about a response. The agent's service says it. The relay writes it to its audit log and

@@ -8,7 +8,7 @@ use audiovault_protocol::{
     http::{context::Client, headers},
     message::RequestHead,
 };
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, request::Parts};
 
 use crate::limits::ClientKey;
 
@@ -28,9 +28,7 @@ pub(super) struct RequestContext {
 impl RequestContext {
     /// The context of a request that has just come from this address.
     pub(super) fn new(address: IpAddr, headers: &HeaderMap, connection: Connection) -> Self {
-        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
-        Self { id: new_id(), address, client, connection }
+        Self { id: new_id(), address, client: Client::new(address, headers), connection }
     }
 
     /// The client, as the key for limits.

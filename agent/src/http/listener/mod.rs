@@ -238,13 +238,9 @@ impl Answering {
     /// Answers one request. The client is the other end of the connection, which is the proxy if there is one in front.
     async fn answer(&self, peer: SocketAddr, request: Request) -> Response<Body> {
         let headers = request.headers();
-        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let context = RequestContext {
             id: sane_id(headers).unwrap_or_else(new_id),
-            client: Client {
-                address: Some(peer.ip().to_canonical().to_string()),
-                user_agent: user_agent.map(str::to_owned),
-            },
+            client: Client::new(peer.ip().to_canonical(), headers),
             base: Arc::clone(&self.base),
             deadline: AGENT_DEADLINE,
             lifeline: self.lifeline.clone(),
