@@ -11,6 +11,7 @@ use audiovault_protocol::{http::context::Audit, link::Revocation};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 
 use super::body::RecordingBody;
 use crate::{
@@ -54,15 +55,19 @@ pub(crate) type Delivery = RevocableBody<Paced<RecordingBody>>;
 #[derive(Debug, Default)]
 pub struct ServiceBody(Content);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Content {
-    #[default]
-    Empty,
-    /// Known as a whole. Never empty.
-    Whole(Bytes),
+    /// Known as a whole.
+    Whole(Full<Bytes>),
     Recording(Box<Delivery>),
     /// A recording whose delivery is written to the audit log.
     Followed(Box<ObservedBody<ServiceBody, Entry>>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Whole(Full::default())
+    }
 }
 
 impl ServiceBody {
@@ -79,7 +84,7 @@ impl ServiceBody {
 
 impl From<Bytes> for ServiceBody {
     fn from(bytes: Bytes) -> Self {
-        Self(if bytes.is_empty() { Content::Empty } else { Content::Whole(bytes) })
+        Self(Content::Whole(Full::new(bytes)))
     }
 }
 
@@ -92,12 +97,7 @@ impl Body for ServiceBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut self.0 {
-            Content::Empty => Poll::Ready(None),
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.0 = Content::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
+            Content::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
             Content::Recording(body) => Pin::new(body).poll_frame(context),
             Content::Followed(body) => Pin::new(body).poll_frame(context),
         }
@@ -105,8 +105,7 @@ impl Body for ServiceBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Content::Empty => true,
-            Content::Whole(_) => false,
+            Content::Whole(body) => body.is_end_stream(),
             Content::Recording(body) => body.is_end_stream(),
             Content::Followed(body) => body.is_end_stream(),
         }
@@ -114,8 +113,7 @@ impl Body for ServiceBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Whole(body) => body.size_hint(),
             Content::Recording(body) => body.size_hint(),
             Content::Followed(body) => body.size_hint(),
         }

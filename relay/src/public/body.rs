@@ -9,6 +9,7 @@ use audiovault_common::observed_body::ObservedBody;
 use audiovault_protocol::link::BodyError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 
 use super::{audit_events::DeliveryProgress, resume::ResumableBody};
 use crate::{
@@ -26,16 +27,20 @@ pub struct PublicBody {
 }
 
 /// A connection keeps room for one of these while it waits for requests, so the large ones are boxed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Content {
-    #[default]
-    Empty,
-    /// Known as a whole. Never empty.
-    Whole(Bytes),
+    /// Known as a whole.
+    Whole(Full<Bytes>),
     /// What an agent sends, unchanged.
     Agent(Box<AnswerBody>),
     /// A recording on its way, with its entry in the audit log.
     Delivery(Box<ObservedBody<ResumableBody, DeliveryProgress>>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Whole(Full::default())
+    }
 }
 
 impl PublicBody {
@@ -61,14 +66,13 @@ impl PublicBody {
 
     /// Drops the content, for a response to HEAD.
     pub(super) fn without_content(self) -> Self {
-        Self { content: Content::Empty, ..self }
+        Self { content: Content::default(), ..self }
     }
 }
 
 impl From<Bytes> for PublicBody {
     fn from(bytes: Bytes) -> Self {
-        let content = if bytes.is_empty() { Content::Empty } else { Content::Whole(bytes) };
-        Self { content, ..Self::default() }
+        Self { content: Content::Whole(Full::new(bytes)), ..Self::default() }
     }
 }
 
@@ -81,12 +85,7 @@ impl Body for PublicBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.content {
-            Content::Empty => Poll::Ready(None),
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.content = Content::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
+            Content::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Content::Agent(body) => Pin::new(body).poll_frame(cx),
             Content::Delivery(body) => Pin::new(body).poll_frame(cx),
         }
@@ -94,8 +93,7 @@ impl Body for PublicBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Empty => true,
-            Content::Whole(_) => false,
+            Content::Whole(body) => body.is_end_stream(),
             Content::Agent(body) => body.is_end_stream(),
             Content::Delivery(body) => body.is_end_stream(),
         }
@@ -103,8 +101,7 @@ impl Body for PublicBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Whole(body) => body.size_hint(),
             Content::Agent(body) => body.size_hint(),
             Content::Delivery(body) => body.size_hint(),
         }
