@@ -57,12 +57,11 @@ pub fn find(connection: &Connection, headers: &HeaderMap, trusted: &[IpNet]) -> 
 
 /// As [`find`], for a listener whose handlers take both from the request's extensions: [`ClientAddress`] and
 /// [`Scheme`].
-pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) {
     let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
     let FoundClient { address, scheme } = resolve(peer, tls, request.headers(), trusted);
     request.extensions_mut().insert(ClientAddress(address));
     request.extensions_mut().insert(scheme);
-    address
 }
 
 fn resolve(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> FoundClient {
